@@ -1,0 +1,166 @@
+//! The configuration as data, with its defaults.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// Whole configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[agent]`.
+    pub agent: Agent,
+    /// `[log]`.
+    pub log: Log,
+    /// `[datapath]`; `None`: no XDP on this machine.
+    pub datapath: Option<Datapath>,
+    /// `[bgp]`; `None`: no sessions of our own.
+    pub bgp: Option<Bgp>,
+    /// `[kernel]`: routes of our own, used only with `[bgp]`.
+    pub kernel: Kernel,
+}
+
+/// `[agent]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// CLI socket.
+    pub socket: PathBuf,
+    /// bpffs folder below which `v<ABI>/` is made.
+    pub bpffs: PathBuf,
+}
+
+/// `log.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Human,
+    /// One JSON object per line.
+    Json,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Format.
+    pub format: LogFormat,
+    /// `tracing` filter, "info" or "underpass::bgp=debug,info".
+    pub filter: String,
+}
+
+/// `datapath.services`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Services {
+    /// kube-proxy terminates services here: service ranges are left to the kernel.
+    Pass,
+    /// No kube-proxy here: service ranges are forwarded like any other.
+    Forward,
+}
+
+/// `[datapath]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datapath {
+    /// Name patterns of the ports that XDP is attached to.
+    pub ports: Vec<String>,
+    /// Ranges that may be forwarded by XDP.
+    pub accelerate: Vec<IpNet>,
+    /// Service ranges (ClusterIP, external and load-balancer ranges).
+    pub service_ranges: Vec<IpNet>,
+    /// What happens to service ranges.
+    pub services: Services,
+    /// How long the program forwards without a sign of life from the agent.
+    pub lease: Duration,
+}
+
+/// `[kernel]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// Route table.
+    pub table: u32,
+    /// `rtm_protocol` of our routes.
+    pub protocol: u8,
+    /// Metric of our routes.
+    pub metric: u32,
+    /// `true`: stopping removes our routes; default is to leave them in place.
+    pub flush_on_stop: bool,
+}
+
+/// `[bgp]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bgp {
+    /// Our AS.
+    pub local_as: u32,
+    /// Our BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// Addresses to accept connections on; empty: only dial.
+    pub listen: Vec<SocketAddr>,
+    /// `[[bgp.peers]]`.
+    pub peers: Vec<Peer>,
+    /// `[bgp.import]`.
+    pub import: Import,
+    /// Most equal-cost next hops per prefix.
+    pub maximum_paths: usize,
+}
+
+/// `[[bgp.peers]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Name for logs and tables; default is the address.
+    pub name: String,
+    /// Peer's address.
+    pub address: IpAddr,
+    /// Peer's TCP port.
+    pub port: u16,
+    /// Peer's AS.
+    pub remote_as: u32,
+    /// Never dial, wait for the peer.
+    pub passive: bool,
+    /// Our address on the session; default is the kernel's choice.
+    pub source_address: Option<IpAddr>,
+    /// Our BGP identifier on this session; default is `bgp.router_id`.
+    pub router_id: Option<Ipv4Addr>,
+    /// Our AS on this session; default is `bgp.local_as`.
+    pub local_as: Option<u32>,
+    /// Hold time offered, 0 or at least 3 s.
+    pub hold_time: Duration,
+    /// First pause before dialling again; doubles up to `connect_retry_max`, jittered.
+    pub connect_retry: Duration,
+    /// Longest pause before dialling again.
+    pub connect_retry_max: Duration,
+    /// Families offered.
+    pub families: Vec<crate::netlink::model::Family>,
+    /// Receive several paths per prefix (RFC 7911).
+    pub add_path: bool,
+    /// Graceful-restart helper: keep the peer's paths while it restarts (RFC 4724).
+    pub graceful_restart: bool,
+    /// Longest time that stale paths are kept, whatever the peer offers.
+    pub stale_time: Duration,
+    /// TTL of outgoing packets; `None` is 1 for a peer of another AS, 64 otherwise.
+    pub ttl: Option<u8>,
+    /// Most prefix-paths accepted from the peer; more are counted and left out.
+    pub max_prefixes: usize,
+}
+
+/// A prefix range with bounds on the length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PrefixRange {
+    /// Covering prefix.
+    pub prefix: IpNet,
+    /// Shortest length accepted.
+    pub min: u8,
+    /// Longest length accepted.
+    pub max: u8,
+}
+
+/// `[bgp.import]`: what a peer may tell us at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Accepted prefixes. Nothing is accepted outside of them.
+    pub prefixes: Vec<PrefixRange>,
+    /// Networks in which next hops must lie (the underlay).
+    pub next_hops: Vec<IpNet>,
+    /// Blocks of this machine: never learned, nor anything inside of them.
+    pub own_blocks: Vec<IpNet>,
+    /// Most paths kept per prefix and peer.
+    pub max_paths_per_prefix: usize,
+}

@@ -1,0 +1,85 @@
+//! The maps that the XDP program reads, behind one small trait.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use underpass_common::fib::{TargetId, ViewId};
+use underpass_common::nexthop::{NextHop, Port, Target};
+
+use crate::netlink::model::IfIndex;
+
+/// A map operation that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{map}: {operation} {key}: {source}")]
+pub struct MapError {
+    /// Name of the map.
+    pub map: &'static str,
+    /// "set", "delete", "read".
+    pub operation: &'static str,
+    /// The key, readable.
+    pub key: String,
+    /// The kernel's answer.
+    pub source: std::io::Error,
+}
+
+/// What is in the maps now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Prefix table.
+    pub prefixes: BTreeMap<(ViewId, IpNet), TargetId>,
+    /// Targets that are not all zero.
+    pub targets: BTreeMap<TargetId, Target>,
+    /// Buckets that are not 0.
+    pub buckets: BTreeMap<u32, u32>,
+    /// Next-hop rows that are not all zero.
+    pub next_hops: BTreeMap<u32, NextHop>,
+    /// Port rows that are not all zero.
+    pub ports: BTreeMap<IfIndex, Port>,
+}
+
+/// The tables of the XDP program. One real implementation (BPF maps) and one in memory.
+///
+/// Callers keep the order: rows, buckets, targets, prefixes when adding, the reverse when removing,
+/// so that the program never follows an index to something that is not there.
+pub trait FibMaps {
+    /// Writes a next-hop row; an all-zero row frees it.
+    ///
+    /// # Errors
+    /// Index out of range, or the kernel refuses.
+    fn set_next_hop(&mut self, index: u32, row: NextHop) -> Result<(), MapError>;
+    /// Writes a bucket.
+    ///
+    /// # Errors
+    /// As [`Self::set_next_hop`].
+    fn set_bucket(&mut self, index: u32, next_hop: u32) -> Result<(), MapError>;
+    /// Writes a target.
+    ///
+    /// # Errors
+    /// As [`Self::set_next_hop`].
+    fn set_target(&mut self, id: TargetId, target: Target) -> Result<(), MapError>;
+    /// Inserts or replaces a prefix.
+    ///
+    /// # Errors
+    /// Table full, family not supported by the engine, or the kernel refuses.
+    fn set_prefix(&mut self, view: ViewId, prefix: IpNet, target: TargetId) -> Result<(), MapError>;
+    /// Removes a prefix; a missing one is no error.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn delete_prefix(&mut self, view: ViewId, prefix: IpNet) -> Result<(), MapError>;
+    /// Writes a port's row, and opens or closes it for redirects by `PORT_EGRESS`.
+    ///
+    /// # Errors
+    /// The slot belongs to another port, or the kernel refuses.
+    fn set_port(&mut self, port: Port) -> Result<(), MapError>;
+    /// Empties a port's slot; one that is not the port's is left alone.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn clear_port(&mut self, ifindex: IfIndex) -> Result<(), MapError>;
+    /// Reads everything back.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn contents(&self) -> Result<Contents, MapError>;
+}

@@ -1,0 +1,1 @@
+//! The kernel's rule walk and route lookup, compiled into prefixes and targets.

@@ -1,0 +1,102 @@
+//! The compiled forwarding table, with next hops by name instead of by index.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use underpass_common::fib::ViewId;
+use underpass_common::reason::Reason;
+
+use crate::netlink::model::IfIndex;
+
+/// A way out: the neighbour that gets the packet and the port it leaves by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NextHop {
+    /// Port.
+    pub port: IfIndex,
+    /// Neighbour: the gateway, or the destination itself when it is on-link.
+    pub neighbour: IpAddr,
+    /// Longest IP packet, in bytes: the smaller of route MTU and device MTU.
+    pub mtu: u32,
+}
+
+/// What happens to packets *to* a prefix.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Forward {
+    /// Left to the kernel.
+    Pass(Reason),
+    /// Forwarded by one of these next hops, with the kernel's weight (at least one, sorted, unique).
+    NextHops(Vec<(NextHop, u16)>),
+}
+
+/// What the kernel thinks of packets *from* a prefix (`fib_validate_source`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Source {
+    /// The route is a unicast one; otherwise packets are left to the kernel.
+    pub valid: bool,
+    /// The route has no gateway: its hosts are on-link.
+    pub on_link: bool,
+    /// Interfaces by which the kernel reaches the prefix.
+    pub interfaces: BTreeSet<IfIndex>,
+}
+
+/// What a prefix maps to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Target {
+    /// For packets to it.
+    pub forward: Forward,
+    /// For packets from it.
+    pub source: Source,
+}
+
+/// A managed port as the compiled table sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Own MAC.
+    pub mac: [u8; 6],
+    /// Rule walk of its packets.
+    pub view: ViewId,
+    /// Effective `rp_filter`.
+    pub rp_filter: u8,
+    /// The kernel sends ICMP redirects on it.
+    pub send_redirects: bool,
+    /// The kernel forwards packets from it: up, carrier, `forwarding` on.
+    pub ingress: bool,
+}
+
+/// The compiled table: every address of every view maps to the target of its longest prefix; an
+/// address without one is left to the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fib {
+    /// Managed ports that exist.
+    pub ports: BTreeMap<IfIndex, Port>,
+    /// Prefixes by view.
+    pub prefixes: BTreeMap<(ViewId, IpNet), Target>,
+}
+
+/// A next-hop row's content, as far as the neighbour and link tables decide it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Frames may be sent.
+    Live {
+        /// Neighbour's MAC.
+        destination_mac: [u8; 6],
+        /// Port's MAC.
+        source_mac: [u8; 6],
+    },
+    /// The neighbour has no valid entry: the kernel should be asked for it.
+    Unresolved,
+    /// The port is missing or down.
+    PortDown,
+}
+
+/// What [`compile`](super::compile) is told besides the kernel's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CompileConfig {
+    /// Name patterns (`*`, `?`) of the ports to manage.
+    pub ports: Vec<String>,
+    /// Ranges that may be forwarded; everything else is left to the kernel.
+    pub accelerate: Vec<IpNet>,
+    /// Service ranges that kube-proxy terminates here: left to the kernel though accelerated.
+    pub services: Vec<IpNet>,
+}

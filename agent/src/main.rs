@@ -1,0 +1,7 @@
+//! The `underpass` program; everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    underpass::cli::main()
+}

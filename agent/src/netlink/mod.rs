@@ -1,0 +1,4 @@
+//! The kernel's forwarding state: what it is ([`model`]) and how it is read ([`monitor`]).
+
+pub mod model;
+pub mod monitor;

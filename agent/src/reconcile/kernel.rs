@@ -1,0 +1,1 @@
+//! Routes of our own in the kernel.

@@ -1,0 +1,1 @@
+//! The compiled table in the maps of the XDP program.

@@ -1,0 +1,3 @@
+//! Routing information base: Adj-RIB-In per peer, best path, ECMP, import guards. Pure.
+
+pub mod model;

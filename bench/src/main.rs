@@ -1,0 +1,2 @@
+//! Benchmarks: each prints a table and writes JSON.
+fn main() {}

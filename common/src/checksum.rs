@@ -1,0 +1,1 @@
+//! Internet checksum (RFC 1071) and its incremental update (RFC 1624).

@@ -1,0 +1,25 @@
+//! Longest-prefix match: address to target id.
+//!
+//! The XDP program and the agent talk to the table through this module only, so that an engine can
+//! be replaced without touching either.
+
+/// Index into the target table. 0 is the PASS target: a miss reads as 0.
+pub type TargetId = u32;
+/// Rule walk that a port's packets take; ports with equal walks share one.
+pub type ViewId = u32;
+
+/// A table that maps an address, seen from a view, to a target.
+pub trait Lookup {
+    /// Longest match of `address` (network order) in `view`, or `None` when no prefix covers it.
+    fn lookup4(&self, view: ViewId, address: [u8; 4]) -> Option<TargetId>;
+}
+
+/// Bits that the view takes up at the front of an LPM key.
+pub const VIEW_BITS: u32 = 32;
+
+/// Data of an LPM key: view id in network order, then the address.
+#[inline(always)]
+pub const fn lpm_key4(view: ViewId, address: [u8; 4]) -> [u8; 8] {
+    let v = view.to_be_bytes();
+    [v[0], v[1], v[2], v[3], address[0], address[1], address[2], address[3]]
+}

@@ -1,0 +1,1 @@
+//! Flow hash: picks the bucket of a group.

@@ -1,0 +1,1 @@
+//! Network-namespace labs, packet builders and fake peers for the tests, the demo and the benches.
