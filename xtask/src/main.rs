@@ -1,2 +1,51 @@
-//! Project commands.
-fn main() {}
+//! Project commands: `cargo xtask <command>`.
+
+mod bench;
+mod demo;
+mod lab;
+mod lint;
+mod process;
+mod setup;
+mod test;
+#[path = "../../agent/build/toolchain.rs"]
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Project commands of Underpass.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Command {
+    /// Install what building and testing need and this machine lacks; a no-op when nothing does.
+    Setup,
+    /// Check formatting and clippy (warnings denied), for the host and for the eBPF programs.
+    Lint,
+    /// Build everything and run every test.
+    Test(test::Args),
+    /// The reference lab in network namespaces: `up`, `down`, `status`, `exec NS -- CMD`.
+    Lab(lab::Args),
+    /// Raise the reference lab, show the chain from UPDATE to forwarded packet, take it down.
+    Demo(demo::Args),
+    /// Run a benchmark: prints a table, writes JSON.
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Command::parse() {
+        Command::Setup => setup::run(),
+        Command::Lint => lint::run(),
+        Command::Test(args) => test::run(&args),
+        Command::Lab(args) => lab::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("cargo xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
