@@ -34,6 +34,8 @@ pub mod map {
     pub const NEXT_HOPS: &str = "UP_NEXT_HOPS";
     /// `PerCpuArray<Counter>`, index by [`super::counter_index`].
     pub const COUNTERS: &str = "UP_COUNTERS";
+    /// All of them. The object pins none by itself: a loader that wants pins gives each a path.
+    pub const ALL: [&str; 8] = [CONTROL, PORTS, TX_PORTS, FIB4, TARGETS, BUCKETS, NEXT_HOPS, COUNTERS];
 }
 
 /// Slots for ports. A port lives in the slot `ifindex % PORT_SLOTS`; two managed ports whose

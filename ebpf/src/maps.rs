@@ -1,0 +1,45 @@
+//! Every map of the object.
+//!
+//! The maps are not pinned by themselves, so that a test can load a private copy: the agent's loader
+//! pins each of [`underpass_common::abi::map::ALL`] with `EbpfLoader::map_pin_path`.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, DevMap, LpmTrie, PerCpuArray};
+use underpass_common::abi::{
+    BUCKET_ENTRIES, COUNTER_ENTRIES, Control, Counter, FIB4_ENTRIES, NEXT_HOP_ENTRIES, PORT_SLOTS,
+    TARGET_ENTRIES,
+};
+use underpass_common::fib::TargetId;
+use underpass_common::nexthop::{NextHop, Port, Target};
+
+/// [`underpass_common::abi::map::CONTROL`].
+#[map]
+pub static UP_CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+
+/// [`underpass_common::abi::map::PORTS`].
+#[map]
+pub static UP_PORTS: Array<Port> = Array::with_max_entries(PORT_SLOTS, 0);
+
+/// [`underpass_common::abi::map::TX_PORTS`].
+#[map]
+pub static UP_TX_PORTS: DevMap = DevMap::with_max_entries(PORT_SLOTS, 0);
+
+/// [`underpass_common::abi::map::FIB4`]; aya adds `BPF_F_NO_PREALLOC`, which the kernel demands.
+#[map]
+pub static UP_FIB4: LpmTrie<[u8; 8], TargetId> = LpmTrie::with_max_entries(FIB4_ENTRIES, 0);
+
+/// [`underpass_common::abi::map::TARGETS`].
+#[map]
+pub static UP_TARGETS: Array<Target> = Array::with_max_entries(TARGET_ENTRIES, 0);
+
+/// [`underpass_common::abi::map::BUCKETS`].
+#[map]
+pub static UP_BUCKETS: Array<u32> = Array::with_max_entries(BUCKET_ENTRIES, 0);
+
+/// [`underpass_common::abi::map::NEXT_HOPS`].
+#[map]
+pub static UP_NEXT_HOPS: Array<NextHop> = Array::with_max_entries(NEXT_HOP_ENTRIES, 0);
+
+/// [`underpass_common::abi::map::COUNTERS`].
+#[map]
+pub static UP_COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(COUNTER_ENTRIES, 0);
