@@ -75,12 +75,10 @@ impl Svg {
     fn head(&mut self, chart: &Chart) {
         let title = escaped(&chart.title);
         self.line(format_args!(
-            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{title}" font-family="system-ui, sans-serif" font-size="13" fill="#222222">"#
+            r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{title}" font-family="system-ui, sans-serif" font-size="13" fill="#222222">"##
         ));
         self.line(format_args!(r##"<rect width="{WIDTH}" height="{HEIGHT}" rx="6" fill="#ffffff"/>"##));
-        self.line(format_args!(
-            r#"<text x="{LEFT}" y="28" font-size="17" font-weight="600">{title}</text>"#
-        ));
+        self.line(format_args!(r#"<text x="{LEFT}" y="28" font-size="17" font-weight="600">{title}</text>"#));
         let subtitle = escaped(&chart.subtitle);
         self.line(format_args!(r##"<text x="{LEFT}" y="48" fill="#555555">{subtitle}</text>"##));
         let mut x = LEFT;
@@ -154,7 +152,14 @@ fn tick_step(highest: f64) -> f64 {
     }
     let power = 10.0_f64.powf((highest / 4.0).log10().floor());
     let units = highest / 4.0 / power;
-    power * if units >= 5.0 { 5.0 } else if units >= 2.0 { 2.0 } else { 1.0 }
+    power
+        * if units >= 5.0 {
+            5.0
+        } else if units >= 2.0 {
+            2.0
+        } else {
+            1.0
+        }
 }
 
 /// Whole numbers without decimals, small fractions with two.

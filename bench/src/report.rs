@@ -183,7 +183,21 @@ mod tests {
         let words: Vec<&str> = lines[1].split_whitespace().collect();
         assert_eq!(
             words,
-            ["100", "underpass", "400", "390-512", "61", "1", "-", "0.90", "[0.85,", "0.95]", "1.0000", "9", "(-2)"]
+            [
+                "100",
+                "underpass",
+                "400",
+                "390-512",
+                "61",
+                "1",
+                "-",
+                "0.90",
+                "[0.85,",
+                "0.95]",
+                "1.0000",
+                "9",
+                "(-2)"
+            ]
         );
         assert!(lines.iter().all(|line| line.len() == lines[1].len() || line.starts_with("routes")));
     }

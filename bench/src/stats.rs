@@ -85,7 +85,11 @@ fn sorted(values: &[f64]) -> Vec<f64> {
 /// Median of a sorted slice that is not empty.
 fn median_of_sorted(sorted: &[f64]) -> f64 {
     let upper = sorted.len() / 2;
-    if sorted.len().is_multiple_of(2) { f64::midpoint(sorted[upper - 1], sorted[upper]) } else { sorted[upper] }
+    if sorted.len().is_multiple_of(2) {
+        f64::midpoint(sorted[upper - 1], sorted[upper])
+    } else {
+        sorted[upper]
+    }
 }
 
 fn as_f64(count: usize) -> f64 {
@@ -149,7 +153,11 @@ mod tests {
         }
         let cases = [
             Case { name: "no pairs", ratios: vec![], expected: None },
-            Case { name: "too few pairs: the range", ratios: vec![2.0, 1.0, 3.0], expected: Some((2.0, 1.0, 3.0)) },
+            Case {
+                name: "too few pairs: the range",
+                ratios: vec![2.0, 1.0, 3.0],
+                expected: Some((2.0, 1.0, 3.0)),
+            },
             Case {
                 name: "nine pairs: second from both ends",
                 ratios: (1..=9).rev().map(f64::from).collect(),

@@ -8,6 +8,7 @@
 #![no_std]
 
 pub mod abi;
+pub mod bench;
 pub mod checksum;
 pub mod fib;
 pub mod flowhash;

@@ -2,6 +2,8 @@
 #![no_std]
 #![no_main]
 
+mod generator;
+
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;

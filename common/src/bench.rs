@@ -1,0 +1,56 @@
+//! What the benchmark's frame generator and sink share with the program that drives them.
+
+/// Program names in the object with the rivals.
+pub mod program {
+    /// Makes each frame of a live-frame test run a fresh one and redirects it.
+    pub const GENERATE: &str = "bench_generate";
+    /// Counts what arrives and drops it.
+    pub const SINK: &str = "bench_sink";
+}
+
+/// Map names in the object with the rivals.
+pub mod map {
+    /// `Array<Generator>`, one element.
+    pub const GENERATOR: &str = "BENCH_GENERATOR";
+    /// `Array<[u32; DESTINATIONS]>`, one element: the addresses, each in network order in memory.
+    pub const DESTINATIONS: &str = "BENCH_DESTINATIONS";
+    /// `PerCpuArray<Counter>`, [`super::NEXT_HOPS`] elements and one more for everything unexpected.
+    pub const RECEIVED: &str = "BENCH_RECEIVED";
+}
+
+/// Destinations that the generator goes through, over and over; a power of two.
+pub const DESTINATIONS: usize = 65_536;
+/// Next hops behind the router.
+pub const NEXT_HOPS: u32 = 16;
+/// First five bytes of the next hops' MAC addresses; the sixth is the next hop's number.
+pub const NEXT_HOP_MAC: [u8; 5] = [0x02, 0, 0, 0, 0x4e];
+/// Length of a frame; with the check sequence of a wire it has 64 bytes.
+pub const FRAME_LEN: usize = 60;
+/// TTL that the frames set out with. Each arrives with one less, or counts as unexpected.
+pub const TTL: u8 = 64;
+
+/// What the generator writes into each frame, and where it sends it: everything that forwarding
+/// changes, because a live-frame test run hands back the pages of frames that are gone, as they left.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Generator {
+    /// Destination and source MAC, as words in memory order.
+    pub macs: [u16; 6],
+    /// TTL and protocol, as a word in memory order.
+    pub ttl_protocol: u16,
+    /// Keeps the layout free of implicit padding; 0.
+    pub reserved: u16,
+    /// Sum of the IPv4 header's words in memory order, checksum and destination left out.
+    pub partial_sum: u32,
+    /// Device to send by.
+    pub ifindex: u32,
+    /// Frames so far; the generator counts it up.
+    pub sequence: u32,
+}
+const _: () = assert!(size_of::<Generator>() == 28);
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: `repr(C)`, no padding (asserted above), every bit pattern is valid.
+    unsafe impl aya::Pod for super::Generator {}
+}
