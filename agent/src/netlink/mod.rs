@@ -2,3 +2,5 @@
 
 pub mod model;
 pub mod monitor;
+pub mod neighbour;
+pub mod query;
