@@ -1,5 +1,108 @@
-//! The configuration file (TOML). Unknown keys are refused with line and key.
+//! The configuration file (TOML).
+//!
+//! Three steps: `read` turns the document into a [`Config`] and reports keys and types,
+//! [`validate`] judges the values, [`parse`] joins both with the places in the file. Every problem
+//! of a file is found in one go, with line, column, key and the remedy.
 
+mod example;
 pub mod model;
+mod problem;
+mod read;
+mod reader;
+mod validate;
+mod validate_bgp;
+mod value;
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+pub use example::EXAMPLE;
 pub use model::Config;
+pub use problem::{LoadError, Position, Problem, Severity};
+pub use validate::{Finding, validate};
+
+/// Where the configuration is, unless `-c` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/underpass/underpass.toml";
+
+/// A configuration as far as it could be read, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// The configuration; usable only without [`Severity::Error`] in `problems`.
+    pub config: Config,
+    /// Errors and warnings in the order of the file.
+    pub problems: Vec<Problem>,
+}
+
+impl Parsed {
+    /// Whether the agent must not start with this configuration.
+    pub fn is_refused(&self) -> bool {
+        self.problems.iter().any(|problem| problem.severity == Severity::Error)
+    }
+}
+
+/// Reads and judges the text of a configuration file.
+pub fn parse(text: &str) -> Parsed {
+    let read::Read { config, mut problems, positions, .. } = read::read(text);
+    let broken: Vec<String> = problems.iter().map(|problem| problem.key.clone()).collect();
+    let judged = validate(&config)
+        .into_iter()
+        .filter(|finding| !broken.iter().any(|key| is_unreliable(&finding.key, key)))
+        .map(|Finding { key, severity, message }| Problem {
+            position: nearest(&positions, &key),
+            key,
+            severity,
+            message,
+        });
+    problems.extend(judged);
+    problems.sort();
+    Parsed { config, problems }
+}
+
+/// Whether a finding about `key` may be due to `broken`, a key that could not be read: it has a
+/// stand-in itself, or it is in a list that an element is missing from. Malformed text (the empty
+/// key) spoils everything.
+fn is_unreliable(key: &str, broken: &str) -> bool {
+    let list = broken.strip_suffix(']').and_then(|broken| broken.rfind('[')).map(|start| &broken[..=start]);
+    broken.is_empty() || key == broken || list.is_some_and(|list| key.starts_with(list))
+}
+
+/// The position of a key, or of the nearest key above it that the file has.
+fn nearest(positions: &BTreeMap<String, Position>, key: &str) -> Position {
+    let mut key = key;
+    loop {
+        if let Some(position) = positions.get(key) {
+            return *position;
+        }
+        let Some(end) = key.rfind(['.', '[']) else { return Position { line: 1, column: 1 } };
+        key = &key[..end];
+    }
+}
+
+/// Reads a configuration file that the agent could start with; the second value has its warnings.
+///
+/// # Errors
+/// The file cannot be read, or has errors: then all of them are in the error.
+pub fn load(path: &Path) -> Result<(Config, Vec<Problem>), LoadError> {
+    let text = read_file(path)?;
+    let parsed = parse(&text);
+    if parsed.is_refused() {
+        return Err(LoadError::Invalid { path: path.to_owned(), problems: parsed.problems });
+    }
+    Ok((parsed.config, parsed.problems))
+}
+
+/// The socket and the pin directory that a file names, whatever else is wrong with it: `status` and
+/// `off` must work while somebody is editing the configuration.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn load_agent(path: &Path) -> Result<model::Agent, LoadError> {
+    Ok(parse(&read_file(path)?).config.agent)
+}
+
+fn read_file(path: &Path) -> Result<String, LoadError> {
+    std::fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
+}

@@ -1,4 +1,7 @@
 //! The configuration as data, with its defaults.
+//!
+//! The defaults live here and nowhere else: the reader, `underpass config example` and
+//! `docs/configuration.md` are tested against them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -6,8 +9,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-/// Whole configuration file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use crate::netlink::model::{Family, TABLE_MAIN};
+
+/// Whole configuration file. The default is an empty file: neither XDP nor BGP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// `[agent]`.
     pub agent: Agent,
@@ -30,6 +35,12 @@ pub struct Agent {
     pub bpffs: PathBuf,
 }
 
+impl Default for Agent {
+    fn default() -> Self {
+        Self { socket: "/run/underpass/underpass.sock".into(), bpffs: "/sys/fs/bpf/underpass".into() }
+    }
+}
+
 /// `log.format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -46,6 +57,12 @@ pub struct Log {
     pub format: LogFormat,
     /// `tracing` filter, "info" or "underpass::bgp=debug,info".
     pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Human, filter: "info".to_owned() }
+    }
 }
 
 /// `datapath.services`.
@@ -72,6 +89,19 @@ pub struct Datapath {
     pub lease: Duration,
 }
 
+/// The optional keys at their defaults; `ports` and `accelerate` have none and are empty.
+impl Default for Datapath {
+    fn default() -> Self {
+        Self {
+            ports: Vec::new(),
+            accelerate: Vec::new(),
+            service_ranges: Vec::new(),
+            services: Services::Pass,
+            lease: Duration::from_secs(60),
+        }
+    }
+}
+
 /// `[kernel]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
@@ -83,6 +113,12 @@ pub struct Kernel {
     pub metric: u32,
     /// `true`: stopping removes our routes; default is to leave them in place.
     pub flush_on_stop: bool,
+}
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Self { table: TABLE_MAIN, protocol: 210, metric: 200, flush_on_stop: false }
+    }
 }
 
 /// `[bgp]`.
@@ -100,6 +136,20 @@ pub struct Bgp {
     pub import: Import,
     /// Most equal-cost next hops per prefix.
     pub maximum_paths: usize,
+}
+
+impl Bgp {
+    /// A speaker without peers and with the optional keys at their defaults.
+    pub fn new(local_as: u32, router_id: Ipv4Addr) -> Self {
+        Self {
+            local_as,
+            router_id,
+            listen: Vec::new(),
+            peers: Vec::new(),
+            import: Import::default(),
+            maximum_paths: 16,
+        }
+    }
 }
 
 /// `[[bgp.peers]]`.
@@ -128,7 +178,7 @@ pub struct Peer {
     /// Longest pause before dialling again.
     pub connect_retry_max: Duration,
     /// Families offered.
-    pub families: Vec<crate::netlink::model::Family>,
+    pub families: Vec<Family>,
     /// Receive several paths per prefix (RFC 7911).
     pub add_path: bool,
     /// Graceful-restart helper: keep the peer's paths while it restarts (RFC 4724).
@@ -139,6 +189,31 @@ pub struct Peer {
     pub ttl: Option<u8>,
     /// Most prefix-paths accepted from the peer; more are counted and left out.
     pub max_prefixes: usize,
+}
+
+impl Peer {
+    /// A peer with the optional keys at their defaults, named after its address.
+    pub fn new(address: IpAddr, remote_as: u32) -> Self {
+        Self {
+            name: address.to_string(),
+            address,
+            port: 179,
+            remote_as,
+            passive: false,
+            source_address: None,
+            router_id: None,
+            local_as: None,
+            hold_time: Duration::from_secs(90),
+            connect_retry: Duration::from_secs(5),
+            connect_retry_max: Duration::from_secs(300),
+            families: vec![Family::Ipv4],
+            add_path: true,
+            graceful_restart: true,
+            stale_time: Duration::from_secs(300),
+            ttl: None,
+            max_prefixes: 20_000,
+        }
+    }
 }
 
 /// A prefix range with bounds on the length.
@@ -163,4 +238,11 @@ pub struct Import {
     pub own_blocks: Vec<IpNet>,
     /// Most paths kept per prefix and peer.
     pub max_paths_per_prefix: usize,
+}
+
+/// Accepts nothing; the optional keys are at their defaults.
+impl Default for Import {
+    fn default() -> Self {
+        Self { prefixes: Vec::new(), next_hops: Vec::new(), own_blocks: Vec::new(), max_paths_per_prefix: 32 }
+    }
 }

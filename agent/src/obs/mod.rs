@@ -1,1 +1,3 @@
 //! Logs and counters for people.
+
+pub mod log;
