@@ -4,3 +4,4 @@ pub mod model;
 pub mod monitor;
 pub mod neighbour;
 pub mod query;
+pub mod route_writer;

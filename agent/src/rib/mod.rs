@@ -1,3 +1,302 @@
 //! Routing information base: Adj-RIB-In per peer, best path, ECMP, import guards. Pure.
+//!
+//! # Invariants
+//! * What is selected for a prefix is a function of the paths that the peers announce now, their
+//!   sessions and the own addresses; below the bounds, the order in which they came plays no part.
+//! * A path is in use only if every guard accepts it. A refused one is counted, never lost silently.
+//! * Stale paths forward like any other (RFC 4724 §4.2) and always have a moment at which they go.
+//!
+//! # Failure modes
+//! A peer that sends more than its bounds keeps what it sent first; the rest is counted. A peer that
+//! never sends End-of-RIB delays [`Rib::ready`] until the start-up time is over.
 
+pub mod adj_in;
+pub mod best;
+pub mod guard;
 pub mod model;
+pub mod multipath;
+pub mod peer;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use tracing::{info, warn};
+
+use self::adj_in::Path;
+use self::best::Candidate;
+use self::guard::Refusal;
+use self::model::{Attributes, Nlri, PeerId, PeerInfo, RibEvent, SelectedRoute};
+use self::peer::{PeerConfig, PeerState};
+use crate::config::model::{Bgp, Import};
+
+/// What the RIB needs of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RibConfig {
+    /// Our BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// Peers by address.
+    pub peers: BTreeMap<PeerId, PeerConfig>,
+    /// Import guards.
+    pub import: Import,
+    /// Most equal-cost next hops per prefix.
+    pub maximum_paths: usize,
+    /// How long after the start to wait for End-of-RIB of every peer before [`Rib::ready`]
+    /// (the selection deferral timer of RFC 4724 §4.1).
+    pub startup_time: Duration,
+}
+
+impl From<&Bgp> for RibConfig {
+    /// The start-up time is the longest `stale_time` of a peer: as long as we keep what a restarting
+    /// peer said, we keep what our former self was told.
+    fn from(bgp: &Bgp) -> Self {
+        let peers = bgp.peers.iter().map(|peer| {
+            (peer.address, PeerConfig { max_prefixes: peer.max_prefixes, stale_time: peer.stale_time })
+        });
+        Self {
+            router_id: bgp.router_id,
+            peers: peers.collect(),
+            import: bgp.import.clone(),
+            maximum_paths: bgp.maximum_paths,
+            startup_time: bgp.peers.iter().map(|peer| peer.stale_time).max().unwrap_or_default(),
+        }
+    }
+}
+
+/// Numbers of one peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerCounts {
+    /// Paths that it announces (refused ones only up to the bound on paths).
+    pub received: usize,
+    /// Paths that the guards accept.
+    pub accepted: usize,
+    /// Paths kept from before its restart, or not seen again yet in a route refresh.
+    pub stale: usize,
+    /// End-of-RIB came for all families since the session came up.
+    pub end_of_rib: bool,
+}
+
+/// The routing information base of both families.
+#[derive(Clone, Debug)]
+pub struct Rib {
+    config: RibConfig,
+    own_addresses: BTreeSet<IpAddr>,
+    peers: BTreeMap<PeerId, PeerState>,
+    selected: BTreeMap<IpNet, SelectedRoute>,
+    filtered: BTreeMap<Refusal, u64>,
+    /// End of the start-up time; `None` once ready.
+    startup_until: Option<Instant>,
+}
+
+impl Rib {
+    /// An empty RIB that starts `now` on a machine with these addresses.
+    pub fn new(config: RibConfig, own_addresses: BTreeSet<IpAddr>, now: Instant) -> Self {
+        let paths_per_prefix = config.import.max_paths_per_prefix;
+        let peers =
+            config.peers.iter().map(|(peer, c)| (*peer, PeerState::new(c, paths_per_prefix))).collect();
+        let startup_until = Some(now + config.startup_time);
+        let mut rib = Self {
+            config,
+            own_addresses,
+            peers,
+            selected: BTreeMap::new(),
+            filtered: BTreeMap::new(),
+            startup_until,
+        };
+        rib.note_ready(now);
+        rib
+    }
+
+    /// Takes in what a session says; the prefixes whose selected route is another now.
+    pub fn handle(&mut self, event: RibEvent, now: Instant) -> BTreeSet<IpNet> {
+        let id = event.peer();
+        if !self.peers.contains_key(&id) {
+            warn!(peer = %id, "event of a peer that is not configured, ignored");
+            return BTreeSet::new();
+        }
+        let touched = match event {
+            RibEvent::PeerUp(session) => self.with_peer(id, |peer| peer.up(session)),
+            RibEvent::Update { withdrawn, announced, .. } => self.update(id, &withdrawn, announced),
+            RibEvent::EndOfRib { family, .. } => self.with_peer(id, |peer| peer.end_of_rib(family)),
+            RibEvent::PeerDown { retain, .. } => self.with_peer(id, |peer| peer.down(&retain, now)),
+            RibEvent::RefreshStarted { family, .. } => {
+                self.with_peer(id, |peer| peer.refresh_started(family, now));
+                BTreeSet::new()
+            }
+        };
+        self.note_ready(now);
+        self.reselect(touched)
+    }
+
+    /// Does what is due by `now`; the prefixes whose selected route is another now.
+    pub fn tick(&mut self, now: Instant) -> BTreeSet<IpNet> {
+        let touched = self.peers.values_mut().flat_map(|peer| peer.tick(now)).collect();
+        self.note_ready(now);
+        self.reselect(touched)
+    }
+
+    /// When [`Self::tick`] has something to do next.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.peers.values().filter_map(PeerState::next_deadline).chain(self.startup_until).min()
+    }
+
+    /// Tells the RIB this machine's addresses; the prefixes whose selected route is another now.
+    pub fn set_own_addresses(&mut self, own_addresses: BTreeSet<IpAddr>) -> BTreeSet<IpNet> {
+        if own_addresses == self.own_addresses {
+            return BTreeSet::new();
+        }
+        self.own_addresses = own_addresses;
+        let own = &self.own_addresses;
+        let touched = self.peers.values_mut().flat_map(|peer| peer.adj_in.recheck_own(own)).collect();
+        self.reselect(touched)
+    }
+
+    /// The route that is selected for a prefix.
+    pub fn selected(&self, prefix: &IpNet) -> Option<&SelectedRoute> {
+        self.selected.get(prefix)
+    }
+
+    /// All selected routes, sorted by prefix.
+    pub const fn selected_routes(&self) -> &BTreeMap<IpNet, SelectedRoute> {
+        &self.selected
+    }
+
+    /// All selected routes, sorted by prefix.
+    pub fn iter_selected(&self) -> impl Iterator<Item = (&IpNet, &SelectedRoute)> {
+        self.selected.iter()
+    }
+
+    /// Numbers of a peer; `None` if it is not configured. Walks the peer's table.
+    pub fn peer_counts(&self, peer: &PeerId) -> Option<PeerCounts> {
+        self.peers.get(peer).map(PeerState::counts)
+    }
+
+    /// Paths refused since the start, by reason; reasons that never occurred are absent.
+    pub const fn filtered(&self) -> &BTreeMap<Refusal, u64> {
+        &self.filtered
+    }
+
+    /// Whether what is selected is all there is: every configured peer has sent its whole table since
+    /// the start, or the start-up time is over. Before that, routes of a former run must stay.
+    /// Once true it stays true.
+    pub const fn ready(&self) -> bool {
+        self.startup_until.is_none()
+    }
+
+    fn with_peer<T: Default>(&mut self, id: PeerId, act: impl FnOnce(&mut PeerState) -> T) -> T {
+        self.peers.get_mut(&id).map(act).unwrap_or_default()
+    }
+
+    fn update(
+        &mut self,
+        id: PeerId,
+        withdrawn: &[Nlri],
+        announced: Option<(Arc<Attributes>, Vec<Nlri>)>,
+    ) -> BTreeSet<IpNet> {
+        let mut touched = BTreeSet::new();
+        let Some(peer) = self.peers.get_mut(&id) else { return touched };
+        let Some(session) = peer.session.clone().filter(|_| peer.up) else {
+            warn!(peer = %id, "update outside of a session, ignored");
+            return touched;
+        };
+        for nlri in withdrawn {
+            if peer.adj_in.remove(*nlri) {
+                touched.insert(nlri.prefix);
+            }
+        }
+        let Some((attributes, list)) = announced else { return touched };
+        let shared =
+            guard::check_attributes(&self.config.import, &attributes, &session, self.config.router_id);
+        let own_next_hop = guard::is_own(&self.own_addresses, attributes.next_hop);
+        for nlri in list {
+            let verdict = shared.and_then(|()| {
+                guard::check_prefix(&self.config.import, nlri.prefix, attributes.next_hop, &session)
+            });
+            let stored = verdict.and_then(|()| {
+                let path = Path {
+                    path_id: nlri.path_id,
+                    attributes: attributes.clone(),
+                    stale: false,
+                    own_next_hop,
+                };
+                peer.adj_in.insert(nlri.prefix, path)
+            });
+            let changed = match stored {
+                Ok(changed) => {
+                    if own_next_hop {
+                        count(&mut self.filtered, Refusal::NextHopOwn);
+                    }
+                    changed
+                }
+                Err(reason) => {
+                    note_refusal(&mut self.filtered, reason, &session, nlri);
+                    peer.adj_in.refuse(nlri)
+                }
+            };
+            if changed {
+                touched.insert(nlri.prefix);
+            }
+        }
+        touched
+    }
+
+    /// Runs the decision process for the prefixes; those with another result.
+    fn reselect(&mut self, touched: BTreeSet<IpNet>) -> BTreeSet<IpNet> {
+        touched.into_iter().filter(|prefix| self.reselect_one(prefix)).collect()
+    }
+
+    fn reselect_one(&mut self, prefix: &IpNet) -> bool {
+        let candidates: Vec<Candidate<'_>> =
+            self.peers.values().flat_map(|peer| candidates(peer, prefix)).collect();
+        match multipath::merge(&best::decide(candidates), self.config.maximum_paths) {
+            Some(route) if self.selected.get(prefix) == Some(&route) => false,
+            Some(route) => {
+                self.selected.insert(*prefix, route);
+                true
+            }
+            None => self.selected.remove(prefix).is_some(),
+        }
+    }
+
+    fn note_ready(&mut self, now: Instant) {
+        let Some(until) = self.startup_until else { return };
+        let all_synced = self.peers.values().all(|peer| peer.synced_once);
+        if all_synced || now >= until {
+            self.startup_until = None;
+            info!(all_peers_synced = all_synced, prefixes = self.selected.len(), "routing table is complete");
+        }
+    }
+}
+
+/// What may be selected of one peer's paths for a prefix.
+fn candidates<'a>(peer: &'a PeerState, prefix: &IpNet) -> impl Iterator<Item = Candidate<'a>> {
+    let session: Option<&PeerInfo> = peer.session.as_ref();
+    session.into_iter().flat_map(move |session| {
+        peer.adj_in.usable(prefix).map(move |path| Candidate {
+            attributes: &path.attributes,
+            peer: session.peer,
+            external: session.external,
+            router_id: session.router_id,
+            path_id: path.path_id,
+        })
+    })
+}
+
+fn count(filtered: &mut BTreeMap<Refusal, u64>, reason: Refusal) {
+    *filtered.entry(reason).or_default() += 1;
+}
+
+/// Counts a refusal. A bound that is hit for the first time is worth waking someone: the peer sends
+/// more than was foreseen, and something that should be reachable is not.
+fn note_refusal(filtered: &mut BTreeMap<Refusal, u64>, reason: Refusal, session: &PeerInfo, nlri: Nlri) {
+    if matches!(reason, Refusal::MaxPrefixes | Refusal::MaxPathsPerPrefix) && !filtered.contains_key(&reason)
+    {
+        warn!(peer = %session.peer, prefix = %nlri.prefix, reason = reason.label(), "paths are left out, raise the bound if they are wanted");
+    }
+    count(filtered, reason);
+}
+
+#[cfg(test)]
+mod tests;

@@ -133,3 +133,16 @@ pub struct SelectedRoute {
     /// Next hops.
     pub next_hops: Vec<IpAddr>,
 }
+
+impl RibEvent {
+    /// The peer that the event is about.
+    pub const fn peer(&self) -> PeerId {
+        match self {
+            Self::PeerUp(info) => info.peer,
+            Self::Update { peer, .. }
+            | Self::EndOfRib { peer, .. }
+            | Self::PeerDown { peer, .. }
+            | Self::RefreshStarted { peer, .. } => *peer,
+        }
+    }
+}

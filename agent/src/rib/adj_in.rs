@@ -1,0 +1,186 @@
+//! Adj-RIB-In of one peer (RFC 4271 §3.2): its paths by prefix and path identifier.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::guard::Refusal;
+use super::model::{Attributes, Nlri};
+use crate::netlink::model::Family;
+
+/// A path as the peer announced it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// RFC 7911 path identifier, 0 without ADD-PATH.
+    pub path_id: u32,
+    /// Attributes, shared with the other prefixes of the UPDATE.
+    pub attributes: Arc<Attributes>,
+    /// Announced before the peer's restart or before the route refresh, and not since.
+    pub stale: bool,
+    /// The next hop is an address of this machine: kept out of the selection for as long as it is.
+    pub own_next_hop: bool,
+}
+
+/// Bounds that hold whatever the peer sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most paths for one prefix.
+    pub paths_per_prefix: usize,
+    /// Most paths altogether.
+    pub paths: usize,
+}
+
+/// Adj-RIB-In of one peer.
+///
+/// A refused path is not stored; only its key is remembered (as many keys as there may be paths), so
+/// that a later withdrawal of it is told from one of a path that is in use and the peer's table can
+/// be counted. Paths with an own next hop are stored, because own addresses come and go without the
+/// peer sending anything.
+#[derive(Clone, Debug)]
+pub struct AdjIn {
+    limits: Limits,
+    /// Paths of a prefix in the order of their identifiers; never an empty list.
+    paths: BTreeMap<IpNet, Vec<Path>>,
+    stored: usize,
+    refused: BTreeSet<Nlri>,
+}
+
+impl AdjIn {
+    /// An empty table.
+    pub const fn new(limits: Limits) -> Self {
+        Self { limits, paths: BTreeMap::new(), stored: 0, refused: BTreeSet::new() }
+    }
+
+    /// Stores a path, replacing one with the same prefix and identifier. Returns whether anything
+    /// that the selection looks at changed.
+    ///
+    /// # Errors
+    /// The path is new and a bound is reached: nothing is stored. Tell [`Self::refuse`].
+    pub fn insert(&mut self, prefix: IpNet, path: Path) -> Result<bool, Refusal> {
+        let nlri = Nlri { prefix, path_id: path.path_id };
+        let existing = self.paths.get_mut(&prefix);
+        let position = existing.as_ref().map(|list| list.binary_search_by_key(&path.path_id, |p| p.path_id));
+        if let (Some(list), Some(Ok(index))) = (existing, position) {
+            let old = std::mem::replace(&mut list[index], path);
+            let new = &list[index];
+            return Ok(old.attributes != new.attributes || old.own_next_hop != new.own_next_hop);
+        }
+        if self.stored >= self.limits.paths {
+            return Err(Refusal::MaxPrefixes);
+        }
+        if self.paths.get(&prefix).map_or(0, Vec::len) >= self.limits.paths_per_prefix {
+            return Err(Refusal::MaxPathsPerPrefix);
+        }
+        let list = self.paths.entry(prefix).or_default();
+        let index = list.partition_point(|p| p.path_id < path.path_id);
+        list.insert(index, path);
+        self.stored += 1;
+        self.refused.remove(&nlri);
+        Ok(true)
+    }
+
+    /// Notes that the peer announced a path that the guards refuse, which also withdraws what it
+    /// announced under the same key before. Returns whether a stored path went.
+    pub fn refuse(&mut self, nlri: Nlri) -> bool {
+        let removed = self.remove(nlri);
+        self.remember_refused(nlri);
+        removed
+    }
+
+    /// Withdraws a path. Returns whether a stored path went.
+    pub fn remove(&mut self, nlri: Nlri) -> bool {
+        self.refused.remove(&nlri);
+        let Some(list) = self.paths.get_mut(&nlri.prefix) else { return false };
+        let Ok(index) = list.binary_search_by_key(&nlri.path_id, |p| p.path_id) else { return false };
+        list.remove(index);
+        self.stored -= 1;
+        if list.is_empty() {
+            self.paths.remove(&nlri.prefix);
+        }
+        true
+    }
+
+    /// Removes the paths of a family for which `gone` says so; the prefixes that lost one.
+    pub fn remove_where(&mut self, family: Family, gone: impl Fn(&Path) -> bool) -> BTreeSet<IpNet> {
+        let mut touched = BTreeSet::new();
+        let mut removed = 0;
+        self.paths.retain(|prefix, list| {
+            if Family::of(prefix.addr()) != family {
+                return true;
+            }
+            let before = list.len();
+            list.retain(|path| !gone(path));
+            if list.len() != before {
+                removed += before - list.len();
+                touched.insert(*prefix);
+            }
+            !list.is_empty()
+        });
+        self.stored -= removed;
+        touched
+    }
+
+    /// Removes every path of a family, and forgets what was refused of it.
+    pub fn remove_family(&mut self, family: Family) -> BTreeSet<IpNet> {
+        self.forget_refused(family);
+        self.remove_where(family, |_| true)
+    }
+
+    /// Marks the paths of a family stale and forgets what was refused of it: both will be told anew.
+    pub fn mark_stale(&mut self, family: Family) {
+        self.forget_refused(family);
+        for (prefix, list) in &mut self.paths {
+            if Family::of(prefix.addr()) == family {
+                for path in list {
+                    path.stale = true;
+                }
+            }
+        }
+    }
+
+    /// Looks again which next hops are this machine's own; the prefixes for which that changed.
+    pub fn recheck_own(&mut self, own: &BTreeSet<std::net::IpAddr>) -> BTreeSet<IpNet> {
+        let mut touched = BTreeSet::new();
+        for (prefix, list) in &mut self.paths {
+            for path in list {
+                let is_own = own.contains(&path.attributes.next_hop);
+                if path.own_next_hop != is_own {
+                    path.own_next_hop = is_own;
+                    touched.insert(*prefix);
+                }
+            }
+        }
+        touched
+    }
+
+    /// Paths of a prefix that may be selected from, in the order of their identifiers.
+    pub fn usable(&self, prefix: &IpNet) -> impl Iterator<Item = &Path> {
+        self.paths.get(prefix).into_iter().flatten().filter(|path| !path.own_next_hop)
+    }
+
+    /// All stored paths, sorted by prefix and identifier.
+    pub fn iter(&self) -> impl Iterator<Item = (&IpNet, &Path)> {
+        self.paths.iter().flat_map(|(prefix, list)| list.iter().map(move |path| (prefix, path)))
+    }
+
+    /// Prefixes with a stored path.
+    pub fn prefixes(&self) -> impl Iterator<Item = &IpNet> {
+        self.paths.keys()
+    }
+
+    /// Number of paths that the peer announces and that are refused (at most the bound on paths).
+    pub fn refused(&self) -> usize {
+        self.refused.len()
+    }
+
+    fn remember_refused(&mut self, nlri: Nlri) {
+        if self.refused.len() < self.limits.paths {
+            self.refused.insert(nlri);
+        }
+    }
+
+    fn forget_refused(&mut self, family: Family) {
+        self.refused.retain(|nlri| Family::of(nlri.prefix.addr()) != family);
+    }
+}

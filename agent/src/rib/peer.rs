@@ -1,0 +1,162 @@
+//! What the RIB keeps of one peer: its Adj-RIB-In and where it is in a restart or a refresh.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+use super::PeerCounts;
+use super::adj_in::{AdjIn, Limits};
+use super::model::PeerInfo;
+use crate::netlink::model::Family;
+
+/// What the RIB is told about a peer by the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Most paths accepted from the peer.
+    pub max_prefixes: usize,
+    /// Longest time that stale paths are kept, whatever the peer offers.
+    pub stale_time: Duration,
+}
+
+/// One configured peer.
+#[derive(Clone, Debug)]
+pub struct PeerState {
+    stale_time: Duration,
+    /// Paths.
+    pub adj_in: AdjIn,
+    /// The session; kept when it goes down, for the stale paths.
+    pub session: Option<PeerInfo>,
+    /// In Established.
+    pub up: bool,
+    /// Families whose End-of-RIB came since the session is up.
+    end_of_rib: BTreeSet<Family>,
+    /// Sent all of its table at least once since we started.
+    pub synced_once: bool,
+    /// When the stale paths of a family go.
+    stale_until: BTreeMap<Family, StaleUntil>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct StaleUntil {
+    /// Now in force.
+    deadline: Instant,
+    /// Bound from the configuration: extends to here once the peer is back.
+    bound: Instant,
+}
+
+impl PeerState {
+    /// A peer that was not heard of yet.
+    pub fn new(config: &PeerConfig, paths_per_prefix: usize) -> Self {
+        Self {
+            stale_time: config.stale_time,
+            adj_in: AdjIn::new(Limits { paths_per_prefix, paths: config.max_prefixes }),
+            session: None,
+            up: false,
+            end_of_rib: BTreeSet::new(),
+            synced_once: false,
+            stale_until: BTreeMap::new(),
+        }
+    }
+
+    /// The session is Established. Stale paths of families that the peer did not preserve, or that
+    /// are no longer negotiated, go at once (RFC 4724 §4.2); the prefixes to select anew.
+    pub fn up(&mut self, session: PeerInfo) -> BTreeSet<IpNet> {
+        let mut touched = BTreeSet::new();
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let kept = session.families.contains(&family) && session.forwarding_preserved.contains(&family);
+            match self.stale_until.get_mut(&family) {
+                Some(until) if kept => until.deadline = until.bound,
+                _ => {
+                    self.stale_until.remove(&family);
+                    touched.append(&mut self.adj_in.remove_family(family));
+                }
+            }
+        }
+        let identity = |s: &PeerInfo| (s.external, s.router_id);
+        if self.session.as_ref().map(identity) != Some(identity(&session)) {
+            touched.extend(self.adj_in.prefixes().copied());
+        }
+        self.session = Some(session);
+        self.up = true;
+        self.end_of_rib.clear();
+        self.note_synced();
+        touched
+    }
+
+    /// The session is gone. Paths of the families in `retain` stay as stale ones; what was stale
+    /// before goes, lest a peer that restarts again and again keeps it for ever (RFC 4724 §4.2).
+    pub fn down(&mut self, retain: &[(Family, Duration)], now: Instant) -> BTreeSet<IpNet> {
+        self.up = false;
+        self.end_of_rib.clear();
+        let mut touched = BTreeSet::new();
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let restart_time = retain.iter().find(|(f, _)| *f == family).map(|(_, time)| *time);
+            if let Some(restart_time) = restart_time {
+                touched.append(&mut self.adj_in.remove_where(family, |path| path.stale));
+                self.adj_in.mark_stale(family);
+                let bound = now + self.stale_time;
+                let deadline = bound.min(now + restart_time);
+                self.stale_until.insert(family, StaleUntil { deadline, bound });
+            } else {
+                self.stale_until.remove(&family);
+                touched.append(&mut self.adj_in.remove_family(family));
+            }
+        }
+        touched
+    }
+
+    /// The peer sends the family again: what it does not repeat is swept by [`Self::end_of_rib`] or,
+    /// should that never come, after the bound on stale paths.
+    pub fn refresh_started(&mut self, family: Family, now: Instant) {
+        self.adj_in.mark_stale(family);
+        let bound = now + self.stale_time;
+        self.stale_until.insert(family, StaleUntil { deadline: bound, bound });
+    }
+
+    /// The peer has sent all of the family: what is still stale goes.
+    pub fn end_of_rib(&mut self, family: Family) -> BTreeSet<IpNet> {
+        self.end_of_rib.insert(family);
+        self.note_synced();
+        self.stale_until.remove(&family);
+        self.adj_in.remove_where(family, |path| path.stale)
+    }
+
+    /// Sweeps the families whose time is over.
+    pub fn tick(&mut self, now: Instant) -> BTreeSet<IpNet> {
+        let due: Vec<Family> =
+            self.stale_until.iter().filter(|(_, until)| until.deadline <= now).map(|(f, _)| *f).collect();
+        let mut touched = BTreeSet::new();
+        for family in due {
+            self.stale_until.remove(&family);
+            touched.append(&mut self.adj_in.remove_where(family, |path| path.stale));
+        }
+        touched
+    }
+
+    /// The next moment that [`Self::tick`] has something to do.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.stale_until.values().map(|until| until.deadline).min()
+    }
+
+    /// Numbers for reports.
+    pub fn counts(&self) -> PeerCounts {
+        let mut counts = PeerCounts { end_of_rib: self.all_received(), ..PeerCounts::default() };
+        for (_, path) in self.adj_in.iter() {
+            counts.received += 1;
+            counts.accepted += usize::from(!path.own_next_hop);
+            counts.stale += usize::from(path.stale);
+        }
+        counts.received += self.adj_in.refused();
+        counts
+    }
+
+    fn all_received(&self) -> bool {
+        self.up
+            && self.session.as_ref().is_some_and(|s| s.families.iter().all(|f| self.end_of_rib.contains(f)))
+    }
+
+    fn note_synced(&mut self) {
+        self.synced_once |= self.all_received();
+    }
+}
