@@ -1,0 +1,216 @@
+//! What we offer in OPEN, and what two OPENs agree on.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use super::notification::{self, Notification};
+use super::wire::{AddPath, Capabilities, GracefulRestart, Open};
+use crate::config::model::{Bgp, Peer};
+use crate::netlink::model::Family;
+
+/// Restart time that we offer. We announce nothing, so it only tells the peer that a second connection from us
+/// may replace one that it still takes for alive (RFC 4724 §5).
+const RESTART_TIME: u16 = 120;
+
+/// What a session needs of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Peer's address.
+    pub peer: IpAddr,
+    /// Our AS.
+    pub local_as: u32,
+    /// Peer's AS.
+    pub remote_as: u32,
+    /// Our BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// Hold time offered, in seconds.
+    pub hold_time: u16,
+    /// Families offered.
+    pub families: Vec<Family>,
+    /// Receive several paths per prefix.
+    pub add_path: bool,
+    /// Graceful-restart helper.
+    pub graceful_restart: bool,
+    /// Longest time that paths of a restarting peer are kept.
+    pub stale_time: Duration,
+    /// Never dial.
+    pub passive: bool,
+    /// First pause before dialling again.
+    pub connect_retry: Duration,
+    /// Longest pause before dialling again.
+    pub connect_retry_max: Duration,
+}
+
+impl Settings {
+    /// For one configured peer.
+    pub fn new(bgp: &Bgp, peer: &Peer) -> Self {
+        Self {
+            peer: peer.address,
+            local_as: peer.local_as.unwrap_or(bgp.local_as),
+            remote_as: peer.remote_as,
+            router_id: peer.router_id.unwrap_or(bgp.router_id),
+            hold_time: u16::try_from(peer.hold_time.as_secs()).unwrap_or(u16::MAX),
+            families: peer.families.clone(),
+            add_path: peer.add_path,
+            graceful_restart: peer.graceful_restart,
+            stale_time: peer.stale_time,
+            passive: peer.passive,
+            connect_retry: peer.connect_retry,
+            connect_retry_max: peer.connect_retry_max,
+        }
+    }
+
+    /// Peer's AS differs from ours.
+    pub const fn external(&self) -> bool {
+        self.local_as != self.remote_as
+    }
+
+    /// Our OPEN.
+    pub fn open(&self) -> Open {
+        Open {
+            autonomous_system: self.local_as,
+            hold_time: self.hold_time,
+            router_id: self.router_id,
+            capabilities: Capabilities {
+                families: Some(self.families.clone()),
+                four_octet_as: true,
+                add_path: if self.add_path {
+                    let receive = AddPath { receive: true, send: false };
+                    self.families.iter().map(|family| (*family, receive)).collect()
+                } else {
+                    Vec::new()
+                },
+                graceful_restart: self.graceful_restart.then(|| GracefulRestart {
+                    restarted: false,
+                    restart_time: RESTART_TIME,
+                    families: self.families.iter().map(|family| (*family, false)).collect(),
+                }),
+                route_refresh: true,
+                enhanced_refresh: true,
+            },
+        }
+    }
+}
+
+/// What both sides agreed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Negotiated {
+    /// Peer's BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// Hold time; zero: no keepalives, no hold timer.
+    pub hold_time: Duration,
+    /// AS numbers have four octets.
+    pub four_octet_as: bool,
+    /// Families, in our order.
+    pub families: Vec<Family>,
+    /// Families in which prefixes carry a path identifier.
+    pub add_path: Vec<Family>,
+    /// The peer's graceful restart, if we are to help it.
+    pub graceful_restart: Option<GracefulRestart>,
+    /// The peer sends its routes again when asked.
+    pub route_refresh: bool,
+    /// It marks begin and end of that (RFC 7313).
+    pub enhanced_refresh: bool,
+}
+
+impl Negotiated {
+    /// Families for which the peer has preserved its forwarding state (RFC 4724 §3, F bit).
+    pub fn forwarding_preserved(&self) -> Vec<Family> {
+        self.restart_families().filter(|(_, preserved)| *preserved).map(|(family, _)| family).collect()
+    }
+
+    /// Families to keep when the connection breaks, each with how long (RFC 4724 §4.2).
+    pub fn retain(&self, stale_time: Duration) -> Vec<(Family, Duration)> {
+        let offered = self.graceful_restart.as_ref().map_or(0, |restart| restart.restart_time);
+        let time = Duration::from_secs(offered.into()).min(stale_time);
+        if time.is_zero() {
+            return Vec::new();
+        }
+        self.restart_families().map(|(family, _)| (family, time)).collect()
+    }
+
+    fn restart_families(&self) -> impl Iterator<Item = (Family, bool)> {
+        let listed = self.graceful_restart.as_ref().map_or(&[][..], |restart| &restart.families);
+        listed.iter().copied().filter(|(family, _)| self.families.contains(family))
+    }
+}
+
+/// Checks the peer's OPEN against the configuration (RFC 4271 §6.2) and settles what the session uses.
+///
+/// # Errors
+/// The NOTIFICATION to answer with.
+pub fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, Notification> {
+    check_identity(settings, open)?;
+    if matches!(open.hold_time, 1 | 2) {
+        return Err(Notification::new(
+            notification::OPEN,
+            notification::UNACCEPTABLE_HOLD_TIME,
+            format!("the peer asks for a hold time of {} s; it is 0 or at least 3", open.hold_time),
+        ));
+    }
+    let peer = &open.capabilities;
+    let families: Vec<Family> = settings
+        .families
+        .iter()
+        .copied()
+        // RFC 4760 §8: IPv4 unicast needs no capability; a peer that lists families means the list.
+        .filter(|family| peer.families.as_ref().map_or(*family == Family::Ipv4, |list| list.contains(family)))
+        .collect();
+    if families.is_empty() {
+        return Err(no_common_family(settings));
+    }
+    let sends = |family: &Family| peer.add_path.iter().any(|(other, way)| other == family && way.send);
+    let add_path =
+        if settings.add_path { families.iter().copied().filter(sends).collect() } else { Vec::new() };
+    Ok(Negotiated {
+        router_id: open.router_id,
+        hold_time: Duration::from_secs(settings.hold_time.min(open.hold_time).into()),
+        four_octet_as: peer.four_octet_as,
+        families,
+        add_path,
+        graceful_restart: peer.graceful_restart.clone().filter(|_| settings.graceful_restart),
+        route_refresh: peer.route_refresh,
+        enhanced_refresh: peer.route_refresh && peer.enhanced_refresh,
+    })
+}
+
+fn check_identity(settings: &Settings, open: &Open) -> Result<(), Notification> {
+    if open.autonomous_system != settings.remote_as {
+        return Err(Notification::new(
+            notification::OPEN,
+            notification::BAD_PEER_AS,
+            format!(
+                "the peer says it is AS {}, the configuration says AS {}",
+                open.autonomous_system, settings.remote_as
+            ),
+        ));
+    }
+    // RFC 6286 §2.2: the identifier is unique inside of an AS only.
+    let ours = !settings.external() && open.router_id == settings.router_id;
+    if open.router_id.is_unspecified() || ours {
+        let detail = if ours { "it is our own" } else { "it is zero" };
+        return Err(Notification::new(
+            notification::OPEN,
+            notification::BAD_IDENTIFIER,
+            format!("BGP identifier {}: {detail}", open.router_id),
+        ));
+    }
+    Ok(())
+}
+
+/// RFC 5492 §5: the data field lists the capabilities that were missed.
+fn no_common_family(settings: &Settings) -> Notification {
+    let wanted = settings.families.iter().flat_map(|family| match family {
+        Family::Ipv4 => [1, 4, 0, 1, 0, 1],
+        Family::Ipv6 => [1, 4, 0, 2, 0, 1],
+    });
+    Notification::new(
+        notification::OPEN,
+        notification::UNSUPPORTED_CAPABILITY,
+        "the peer offers none of the configured families",
+    )
+    .with_data(wanted.collect::<Vec<u8>>())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,55 @@
+//! What the machine is told.
+
+use std::net::IpAddr;
+
+use crate::bgp::notification::Notification;
+use crate::bgp::wire::Message;
+use crate::netlink::model::Family;
+
+/// Names a connection for as long as the process lives.
+pub type ConnectionId = u64;
+
+/// Who opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// We.
+    Outgoing,
+    /// The peer.
+    Incoming,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The operator wants the session.
+    Start,
+    /// The operator ends the session; the NOTIFICATION, if any, goes to the peer. The RIB is told nothing.
+    Stop(Option<Notification>),
+    /// A TCP connection is there.
+    Connected {
+        /// Its name.
+        id: ConnectionId,
+        /// Who opened it.
+        direction: Direction,
+        /// Our address on it.
+        local: IpAddr,
+    },
+    /// The attempt to connect failed.
+    DialFailed(String),
+    /// A message came in.
+    Received(ConnectionId, Message),
+    /// Something else came in: this is the answer to it.
+    Invalid(ConnectionId, Notification),
+    /// The connection is gone, with the kernel's words unless the peer simply closed it.
+    Closed(ConnectionId, Option<String>),
+    /// The peer has taken nothing from us for the send hold time (RFC 9687).
+    SendBlocked(ConnectionId),
+    /// We no longer read, because the RIB has not taken what was read before.
+    ReadingPaused,
+    /// We read again.
+    ReadingResumed,
+    /// Ask for all routes of a family (RFC 2918).
+    Refresh(Family),
+    /// A deadline may have passed.
+    Tick,
+}

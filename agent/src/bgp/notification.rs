@@ -1,0 +1,91 @@
+//! NOTIFICATION: error codes, subcodes and their words (RFC 4271 §4.5 and §6).
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::wire;
+
+/// Error code 1, Message Header Error (RFC 4271 §6.1).
+pub const HEADER: u8 = 1;
+/// Error code 2, OPEN Message Error (RFC 4271 §6.2).
+pub const OPEN: u8 = 2;
+/// Error code 3, UPDATE Message Error (RFC 4271 §6.3).
+pub const UPDATE: u8 = 3;
+/// Error code 4, Hold Timer Expired (RFC 4271 §6.5).
+pub const HOLD_TIMER_EXPIRED: u8 = 4;
+/// Error code 5, Finite State Machine Error; the subcode is the state (RFC 6608).
+pub const FSM: u8 = 5;
+/// Error code 6, Cease (RFC 4486).
+pub const CEASE: u8 = 6;
+/// Error code 7, ROUTE-REFRESH Message Error (RFC 7313 §5).
+pub const ROUTE_REFRESH: u8 = 7;
+/// Error code 8, Send Hold Timer Expired (RFC 9687).
+pub const SEND_HOLD_TIMER_EXPIRED: u8 = 8;
+
+/// Header subcode: the marker is not all ones.
+pub const NOT_SYNCHRONIZED: u8 = 1;
+/// Header subcode: length out of range.
+pub const BAD_LENGTH: u8 = 2;
+/// Header subcode: unknown message type.
+pub const BAD_TYPE: u8 = 3;
+
+/// OPEN subcode: the peer is not of the AS that is configured.
+pub const BAD_PEER_AS: u8 = 2;
+/// OPEN subcode: zero, or our own inside of one AS (RFC 6286 §2.2).
+pub const BAD_IDENTIFIER: u8 = 3;
+/// OPEN subcode: a hold time of one or two seconds.
+pub const UNACCEPTABLE_HOLD_TIME: u8 = 6;
+/// OPEN subcode: no family in common (RFC 5492 §5).
+pub const UNSUPPORTED_CAPABILITY: u8 = 7;
+
+/// Cease subcode (RFC 4486 §4).
+pub const ADMINISTRATIVE_SHUTDOWN: u8 = 2;
+/// Cease subcode (RFC 4486 §4).
+pub const PEER_DECONFIGURED: u8 = 3;
+/// Cease subcode (RFC 4486 §4).
+pub const ADMINISTRATIVE_RESET: u8 = 4;
+/// Cease subcode (RFC 4486 §4).
+pub const CONNECTION_REJECTED: u8 = 5;
+/// Cease subcode (RFC 4486 §4).
+pub const COLLISION: u8 = 7;
+
+/// A NOTIFICATION, sent or received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// Error code.
+    pub code: u8,
+    /// Error subcode.
+    pub subcode: u8,
+    /// Data field.
+    pub data: Bytes,
+    /// What exactly was wrong, for our own log; not sent.
+    pub detail: String,
+}
+
+impl Notification {
+    /// A NOTIFICATION without data. `detail` is for our log.
+    pub fn new(code: u8, subcode: u8, detail: impl Into<String>) -> Self {
+        Self { code, subcode, data: Bytes::new(), detail: detail.into() }
+    }
+
+    /// The same with a data field.
+    #[must_use]
+    pub fn with_data(mut self, data: impl Into<Bytes>) -> Self {
+        self.data = data.into();
+        self
+    }
+
+    /// Cease with a subcode.
+    pub fn cease(subcode: u8) -> Self {
+        Self::new(CEASE, subcode, "")
+    }
+}
+
+/// "6/2 Cease: Administrative Shutdown (maintenance)".
+impl fmt::Display for Notification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} {}", self.code, self.subcode, wire::words(self.code, self.subcode))?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, " ({})", self.detail) }
+    }
+}
