@@ -22,6 +22,18 @@ pub struct MapError {
     pub source: std::io::Error,
 }
 
+impl MapError {
+    /// An error of `operation` on `key` of `map`.
+    pub fn new(
+        map: &'static str,
+        operation: &'static str,
+        key: impl ToString,
+        source: std::io::Error,
+    ) -> Self {
+        Self { map, operation, key: key.to_string(), source }
+    }
+}
+
 /// What is in the maps now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
@@ -37,11 +49,37 @@ pub struct Contents {
     pub ports: BTreeMap<IfIndex, Port>,
 }
 
-/// The tables of the XDP program. One real implementation (BPF maps) and one in memory.
+/// How much the tables hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Prefixes.
+    pub prefixes: usize,
+    /// Targets; 0 is always taken.
+    pub targets: u32,
+    /// Buckets.
+    pub buckets: u32,
+    /// Next-hop rows; 0 is always taken.
+    pub next_hops: u32,
+}
+
+/// The tables of the XDP program. One real implementation ([`BpfMaps`](super::bpf_maps::BpfMaps)) and
+/// one in memory ([`MemoryMaps`](super::memory_maps::MemoryMaps)).
 ///
 /// Callers keep the order: rows, buckets, targets, prefixes when adding, the reverse when removing,
-/// so that the program never follows an index to something that is not there.
+/// so that the program never follows an index to something that is not there. The program may be in
+/// the middle of a packet at any time and elements are not written atomically as a whole, so what it
+/// may still be reading is only changed in ways that make sense half-done: see
+/// [`Self::grace_period`].
 pub trait FibMaps {
+    /// How much the tables hold.
+    fn capacity(&self) -> Capacity;
+    /// Returns when no packet is under way any more that was looked up before the call. Until then
+    /// an element that was taken out of use may still be read: it is neither changed (but for the
+    /// kind of a target and the state of a row, which stop the packet) nor used for something else.
+    ///
+    /// # Errors
+    /// The kernel offers no way to wait.
+    fn grace_period(&mut self) -> Result<(), MapError>;
     /// Writes a next-hop row; an all-zero row frees it.
     ///
     /// # Errors

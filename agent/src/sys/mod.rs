@@ -1,1 +1,4 @@
 //! The one place with unsafe code: system calls that no crate wraps.
+
+pub mod barrier;
+pub mod bpf_link;

@@ -1,0 +1,1 @@
+//! [`FibMaps`] in memory.
