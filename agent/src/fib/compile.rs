@@ -1,19 +1,27 @@
 //! The kernel's rule walk and route lookup, compiled into prefixes and targets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use ipnet::IpNet;
+use glob_match::glob_match;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use underpass_common::fib::ViewId;
 
-use super::model::{CompileConfig, Fib, NextHop, Resolution};
-use crate::netlink::model::{Delta, IfIndex, State};
+use super::model::{CompileConfig, Fib, Port, Target};
+use super::ranges::Ranges;
+pub use super::resolve::resolve;
+use super::resolve::usable_mac;
+use super::rules::{Ingress, Tables, Walk};
+use super::table::Table;
+use super::target::{self, Context, host};
+use crate::netlink::model::{Delta, IfIndex, Link, State};
 
 /// What an update changed in the [`Fib`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FibDelta {
-    /// Compiled from scratch: anything may differ.
+    /// Compiled from scratch: anything may differ, the other fields are empty.
     pub full: bool,
-    /// Ports that were added, changed or removed.
+    /// Ports whose row changed.
     pub ports: BTreeSet<IfIndex>,
     /// Prefixes that were added, changed or removed.
     pub prefixes: BTreeSet<(ViewId, IpNet)>,
@@ -22,27 +30,254 @@ pub struct FibDelta {
 /// Keeps a [`Fib`] in step with a [`State`].
 #[derive(Debug)]
 pub struct Compiler {
+    config: CompileConfig,
+    ranges: Ranges,
+    /// Managed ports as they were compiled.
+    managed: BTreeMap<IfIndex, Managed>,
+    /// MTU of the managed ports that packets may leave by.
+    egress: BTreeMap<IfIndex, u32>,
+    /// Walk of each view.
+    walks: BTreeMap<ViewId, Walk>,
+    /// The tables that the walks refer to.
+    tables: Tables,
+    /// Boundaries that only a full compile changes: ranges and selectors.
+    fixed: BTreeSet<IpNet>,
+    /// All boundaries.
+    boundaries: BTreeSet<IpNet>,
+    /// Whether there was a full compile.
+    compiled: bool,
     fib: Fib,
+}
+
+/// What a full compile took from a managed port's link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Managed {
+    name: String,
+    enslaved: bool,
 }
 
 impl Compiler {
     /// A compiler with an empty table; the first [`Self::update`] compiles everything.
-    pub fn new(_config: CompileConfig) -> Self {
-        Self { fib: Fib::default() }
-    }
-
-    /// Brings the table up to date with `state`, of which `delta` changed since the last call.
-    pub fn update(&mut self, _state: &State, _delta: &Delta) -> FibDelta {
-        unimplemented!()
+    pub fn new(config: CompileConfig) -> Self {
+        Self {
+            ranges: Ranges::new(&config),
+            config,
+            managed: BTreeMap::new(),
+            egress: BTreeMap::new(),
+            walks: BTreeMap::new(),
+            tables: Tables::new(),
+            fixed: BTreeSet::new(),
+            boundaries: BTreeSet::new(),
+            compiled: false,
+            fib: Fib::default(),
+        }
     }
 
     /// The compiled table.
     pub const fn fib(&self) -> &Fib {
         &self.fib
     }
+
+    /// Brings the table up to date with `state`, of which `delta` changed since the last call.
+    pub fn update(&mut self, state: &State, delta: &Delta) -> FibDelta {
+        let replugged = |&index| self.managed.get(&index) != self.manage(index, state).as_ref();
+        if !self.compiled || delta.full || delta.interfaces.iter().any(replugged) {
+            self.compile(state);
+            self.compiled = true;
+            return FibDelta { full: true, ..FibDelta::default() };
+        }
+        let mut changes = FibDelta::default();
+        let mut dirty = self.refresh_interfaces(&delta.interfaces, state, &mut changes);
+        dirty.extend(self.refresh_tables(&delta.prefixes, state));
+        let hosts = delta.neighbours.iter().filter(|(index, _)| self.egress.contains_key(index));
+        dirty.extend(hosts.map(|&(_, address)| IpNet::from(address)));
+        self.refresh_targets(&dirty, state, &mut changes);
+        changes
+    }
+
+    /// Compiles everything.
+    fn compile(&mut self, state: &State) {
+        self.managed =
+            state.links.keys().filter_map(|&index| Some((index, self.manage(index, state)?))).collect();
+        self.egress =
+            self.managed.keys().filter_map(|&index| Some((index, self.egress_mtu(index, state)?))).collect();
+        let views = self.assign_views(state);
+        self.tables =
+            self.walks.values().flat_map(Walk::tables).map(|id| (id, Table::new(id, state))).collect();
+        self.fixed = self.ranges.prefixes().chain(self.walks.values().flat_map(Walk::destinations)).collect();
+        self.boundaries = self.fixed.clone();
+        self.boundaries.extend(self.tables.values().flat_map(Table::prefixes));
+        let resolved = state.neighbours.values().filter(|neighbour| usable_mac(neighbour).is_some());
+        let hosts = resolved.filter(|neighbour| self.egress.contains_key(&neighbour.ifindex));
+        self.boundaries.extend(hosts.map(|neighbour| IpNet::from(neighbour.address)));
+
+        self.fib.ports =
+            views.into_iter().filter_map(|(index, view)| Some((index, port(index, view, state)?))).collect();
+        let views = self.walks.keys();
+        let all = views.flat_map(|&view| self.boundaries.iter().map(move |&prefix| (view, prefix)));
+        self.fib.prefixes = all.filter_map(|key| Some((key, self.target(key, state)?))).collect();
+    }
+
+    /// Gives every managed port a view. A walk that already has an id keeps it; a new one never takes
+    /// an id that is in use, so that a port can be moved to its new view in one step.
+    fn assign_views(&mut self, state: &State) -> BTreeMap<IfIndex, ViewId> {
+        let before = std::mem::take(&mut self.walks);
+        let mut views = BTreeMap::new();
+        for (&ifindex, managed) in &self.managed {
+            let ingress = Ingress { name: &managed.name, enslaved: managed.enslaved };
+            let walk = Walk::new(&state.rules, ingress);
+            let known =
+                self.walks.iter().chain(&before).find(|(_, known)| **known == walk).map(|(&view, _)| view);
+            let view = known.unwrap_or_else(|| {
+                (0..)
+                    .find(|view| !before.contains_key(view) && !self.walks.contains_key(view))
+                    .unwrap_or_default()
+            });
+            self.walks.insert(view, walk);
+            views.insert(ifindex, view);
+        }
+        views
+    }
+
+    /// Brings port rows up to date. Gives the prefixes that lead out by a port whose MTU changed.
+    fn refresh_interfaces(
+        &mut self,
+        interfaces: &BTreeSet<IfIndex>,
+        state: &State,
+        changes: &mut FibDelta,
+    ) -> BTreeSet<IpNet> {
+        let mut dirty = BTreeSet::new();
+        for &index in interfaces {
+            let Some(view) = self.fib.ports.get(&index).map(|port| port.view) else { continue };
+            if let Some(port) = port(index, view, state)
+                && self.fib.ports.insert(index, port.clone()) != Some(port)
+            {
+                changes.ports.insert(index);
+            }
+            let mtu = self.egress_mtu(index, state);
+            if self.egress.get(&index).copied() != mtu {
+                match mtu {
+                    Some(mtu) => self.egress.insert(index, mtu),
+                    None => self.egress.remove(&index),
+                };
+                dirty.extend(self.tables.values().flat_map(|table| table.prefixes_by(index)));
+            }
+        }
+        dirty
+    }
+
+    /// Reads prefixes again. Gives those whose answer changed in any table.
+    fn refresh_tables(&mut self, prefixes: &BTreeSet<IpNet>, state: &State) -> BTreeSet<IpNet> {
+        let tables = &mut self.tables;
+        let mut refresh = |prefix: IpNet| {
+            // Not `any`: every table has to be read.
+            tables.iter_mut().fold(false, |changed, (&id, table)| table.refresh(id, prefix, state) || changed)
+        };
+        prefixes.iter().copied().filter(|&prefix| refresh(prefix)).collect()
+    }
+
+    /// Computes the targets of these prefixes, and of all boundaries inside of them, again.
+    fn refresh_targets(&mut self, dirty: &BTreeSet<IpNet>, state: &State, changes: &mut FibDelta) {
+        for &prefix in dirty {
+            if self.is_boundary(&prefix) || self.is_host(&prefix, state) {
+                self.boundaries.insert(prefix);
+            }
+        }
+        let mut done: Option<IpNet> = None;
+        for &prefix in dirty {
+            // A covering prefix comes before what it covers.
+            if done.is_some_and(|done| done.contains(&prefix)) {
+                continue;
+            }
+            done = Some(prefix);
+            let inside: Vec<IpNet> = self.boundaries.range(prefix..=last_inside(prefix)).copied().collect();
+            let views: Vec<ViewId> = self.walks.keys().copied().collect();
+            for key in views.iter().flat_map(|&view| inside.iter().map(move |&prefix| (view, prefix))) {
+                self.refresh_target(key, state, changes);
+            }
+        }
+        for prefix in dirty {
+            if !self.is_boundary(prefix) && !self.is_host(prefix, state) {
+                self.boundaries.remove(prefix);
+                for &view in self.walks.keys() {
+                    if self.fib.prefixes.remove(&(view, *prefix)).is_some() {
+                        changes.prefixes.insert((view, *prefix));
+                    }
+                }
+            }
+        }
+    }
+
+    fn refresh_target(&mut self, key: (ViewId, IpNet), state: &State, changes: &mut FibDelta) {
+        let target = self.target(key, state);
+        if self.fib.prefixes.get(&key) == target.as_ref() {
+            return;
+        }
+        match target {
+            Some(target) => self.fib.prefixes.insert(key, target),
+            None => self.fib.prefixes.remove(&key),
+        };
+        changes.prefixes.insert(key);
+    }
+
+    /// The target of a boundary in a view, or `None` when the view answers there as it does around it.
+    fn target(&self, (view, prefix): (ViewId, IpNet), state: &State) -> Option<Target> {
+        let walk = self.walks.get(&view)?;
+        let context = Context { ports: &self.egress, ranges: &self.ranges, state };
+        let in_tables =
+            walk.tables().any(|id| self.tables.get(&id).is_some_and(|table| table.contains(&prefix)));
+        let target = target::target(&prefix, walk.verdict(&prefix, &self.tables), context);
+        let is_host_entry = target.is_forwarded() && host(&prefix).is_some();
+        (in_tables || is_host_entry || self.fixed.contains(&prefix)).then_some(target)
+    }
+
+    /// Whether answers change at `prefix` for another reason than a neighbour.
+    fn is_boundary(&self, prefix: &IpNet) -> bool {
+        self.fixed.contains(prefix) || self.tables.values().any(|table| table.contains(prefix))
+    }
+
+    /// Whether `prefix` is a resolved neighbour on a managed port.
+    fn is_host(&self, prefix: &IpNet, state: &State) -> bool {
+        let resolved = |host: IpAddr| {
+            self.egress.keys().any(|&port| state.neighbours.get(&(port, host)).and_then(usable_mac).is_some())
+        };
+        host(prefix).is_some_and(resolved)
+    }
+
+    /// What makes a link a managed port, or `None` when it is none.
+    fn manage(&self, index: IfIndex, state: &State) -> Option<Managed> {
+        let link = state.links.get(&index)?;
+        let managed = link.mac.is_some()
+            && !link.loopback
+            && self.config.ports.iter().any(|pattern| glob_match(pattern, &link.name));
+        managed.then(|| Managed { name: link.name.clone(), enslaved: link.master.is_some() })
+    }
+
+    /// MTU of a port that packets may leave by; what is a port of something else does not route.
+    fn egress_mtu(&self, index: IfIndex, state: &State) -> Option<u32> {
+        let link = state.links.get(&index).filter(|link| link.master.is_none())?;
+        self.managed.contains_key(&index).then_some(link.mtu)
+    }
 }
 
-/// Looks up what a next-hop row needs: the neighbour's and the port's MAC.
-pub fn resolve(_next_hop: &NextHop, _state: &State) -> Resolution {
-    unimplemented!()
+/// A port's row.
+fn port(index: IfIndex, view: ViewId, state: &State) -> Option<Port> {
+    let link = state.links.get(&index)?;
+    let conf = state.ipv4_conf.get(&index).copied().unwrap_or_default();
+    let mac = link.mac?;
+    let ingress = conf.forwarding && routes(link);
+    Some(Port { mac, view, rp_filter: conf.rp_filter, send_redirects: conf.send_redirects, ingress })
+}
+
+/// Whether the kernel routes what comes in on a link by itself.
+const fn routes(link: &Link) -> bool {
+    link.up && link.carrier && link.master.is_none()
+}
+
+/// The last prefix, in the order of [`IpNet`], that lies inside `prefix`.
+fn last_inside(prefix: IpNet) -> IpNet {
+    match prefix {
+        IpNet::V4(net) => IpNet::V4(Ipv4Net::from(net.broadcast())),
+        IpNet::V6(net) => IpNet::V6(Ipv6Net::from(net.broadcast())),
+    }
 }

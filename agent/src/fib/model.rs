@@ -49,6 +49,13 @@ pub struct Target {
     pub source: Source,
 }
 
+impl Target {
+    /// Whether packets to it are forwarded.
+    pub const fn is_forwarded(&self) -> bool {
+        matches!(self.forward, Forward::NextHops(_))
+    }
+}
+
 /// A managed port as the compiled table sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {

@@ -1,0 +1,168 @@
+//! One route table: the kernel's first choice per prefix (`fib_table_lookup`, net/ipv4/fib_trie.c).
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use prefix_trie::joint::map::JointPrefixMap;
+
+use crate::netlink::model::{IfIndex, Route, RouteKey, RouteNextHop, RouteType, State};
+
+/// A usable next hop of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Outgoing interface.
+    pub ifindex: IfIndex,
+    /// Gateway; `None`: the destination is on-link.
+    pub gateway: Option<IpAddr>,
+    /// Weight.
+    pub weight: u16,
+}
+
+/// A unicast route that the fast path understands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unicast {
+    /// Next hops that are not dead, at least one.
+    pub hops: Vec<Hop>,
+    /// Route MTU.
+    pub mtu: Option<u32>,
+    /// The route is to a single host.
+    pub is_host: bool,
+}
+
+/// What a table answers for the addresses of one of its prefixes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Goes on with the next rule.
+    Throw,
+    /// Blackhole, unreachable or prohibit.
+    Refused,
+    /// Local, broadcast, anycast or multicast.
+    Local,
+    /// A route that needs more than a MAC rewrite.
+    Opaque,
+    /// Which route it is depends on more than the destination.
+    Uncertain,
+    /// Forwarded.
+    Unicast(Unicast),
+}
+
+/// The answers of one table, both families.
+#[derive(Debug, Default)]
+pub struct Table {
+    answers: JointPrefixMap<IpNet, Answer>,
+}
+
+impl Table {
+    /// Reads a table from the kernel's state.
+    pub fn new(id: u32, state: &State) -> Self {
+        let mut table = Self::default();
+        let from = state.routes.range(first_key(id, IpNet::V4("0.0.0.0/0".parse().expect("a prefix")))..);
+        let mut prefixes = from
+            .map(|(key, _)| key)
+            .take_while(|key| key.table == id)
+            .map(|key| key.prefix)
+            .collect::<Vec<_>>();
+        prefixes.dedup();
+        for prefix in prefixes {
+            table.refresh(id, prefix, state);
+        }
+        table
+    }
+
+    /// Reads one prefix again. Gives whether its answer changed.
+    pub fn refresh(&mut self, id: u32, prefix: IpNet, state: &State) -> bool {
+        let key = first_key(id, prefix);
+        let last = RouteKey { tos: u8::MAX, metric: u32::MAX, ..key };
+        let answer = choose(prefix, state.routes.range(key..=last).flat_map(|(_, routes)| routes));
+        if self.answers.get(&prefix) == answer.as_ref() {
+            return false;
+        }
+        match answer {
+            Some(answer) => self.answers.insert(prefix, answer),
+            None => self.answers.remove(&prefix),
+        };
+        true
+    }
+
+    /// The answer of the longest prefix that covers all of `prefix`, with that prefix's length.
+    pub fn lookup(&self, prefix: &IpNet) -> Option<(u8, &Answer)> {
+        self.answers.get_lpm(prefix).map(|(found, answer)| (found.prefix_len(), answer))
+    }
+
+    /// Whether the table has an answer for exactly this prefix.
+    pub fn contains(&self, prefix: &IpNet) -> bool {
+        self.answers.contains_key(prefix)
+    }
+
+    /// All prefixes with an answer.
+    pub fn prefixes(&self) -> impl Iterator<Item = IpNet> + '_ {
+        self.answers.iter().map(|(prefix, _)| prefix)
+    }
+
+    /// The prefixes whose route leaves by `ifindex`.
+    pub fn prefixes_by(&self, ifindex: IfIndex) -> impl Iterator<Item = IpNet> + '_ {
+        self.answers
+            .iter()
+            .filter(move |(_, answer)| {
+                matches!(answer, Answer::Unicast(route) if route.hops.iter().any(|hop| hop.ifindex == ifindex))
+            })
+            .map(|(prefix, _)| prefix)
+    }
+}
+
+const fn first_key(table: u32, prefix: IpNet) -> RouteKey {
+    RouteKey { table, prefix, tos: 0, metric: 0 }
+}
+
+/// The kernel's choice among the routes to one prefix of one table, which come by TOS, metric and
+/// then in the kernel's order; `None` when it would go on with a shorter prefix.
+fn choose<'a>(prefix: IpNet, routes: impl Iterator<Item = &'a Route>) -> Option<Answer> {
+    let usable: Vec<&Route> = routes.filter(|route| !is_dead(route)).collect();
+    let first = usable.first()?;
+    // A route with a TOS wins for packets that carry it; what the others get is up to the rest.
+    if usable.iter().any(|route| route.tos != 0) {
+        return Some(Answer::Uncertain);
+    }
+    // IPv6 chooses among routes of one metric by more than their order (`find_rr_leaf`).
+    let ambiguous =
+        matches!(prefix, IpNet::V6(_)) && usable.get(1).is_some_and(|second| second.metric == first.metric);
+    Some(if ambiguous { Answer::Uncertain } else { answer(first) })
+}
+
+/// Whether the kernel passes over the route because none of its next hops can be used.
+fn is_dead(route: &Route) -> bool {
+    !is_error(route.kind) && !route.next_hops.is_empty() && route.next_hops.iter().all(|hop| hop.dead)
+}
+
+/// Types whose lookup fails without a look at the next hops (`fib_props[].error`).
+const fn is_error(kind: RouteType) -> bool {
+    matches!(kind, RouteType::Blackhole | RouteType::Unreachable | RouteType::Prohibit | RouteType::Throw)
+}
+
+fn answer(route: &Route) -> Answer {
+    match route.kind {
+        RouteType::Throw => Answer::Throw,
+        RouteType::Blackhole | RouteType::Unreachable | RouteType::Prohibit => Answer::Refused,
+        RouteType::Local | RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast => Answer::Local,
+        RouteType::Unicast if is_plain(route) => Answer::Unicast(Unicast {
+            hops: route.next_hops.iter().filter(|hop| !hop.dead).map(hop).collect(),
+            mtu: route.mtu,
+            is_host: route.prefix.prefix_len() == route.prefix.max_prefix_len(),
+        }),
+        RouteType::Unicast => Answer::Opaque,
+        RouteType::Unknown(_) => Answer::Uncertain,
+    }
+}
+
+/// Whether the route is fully described by its next hops and MTU. A nexthop object whose members are
+/// not repeated in the route (`nexthop_compat_mode = 0`) leaves `next_hops` empty.
+fn is_plain(route: &Route) -> bool {
+    !route.unsupported
+        && route.source_prefix.is_none()
+        && !route.next_hops.is_empty()
+        && route.next_hops.iter().all(|hop| !hop.encapsulated && hop.ifindex != 0)
+}
+
+const fn hop(hop: &RouteNextHop) -> Hop {
+    Hop { ifindex: hop.ifindex, gateway: hop.gateway, weight: hop.weight }
+}
