@@ -101,6 +101,7 @@ pub struct DatapathStatus {
 
 /// A managed port.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "a report of independent facts")]
 pub struct PortStatus {
     /// Name.
     pub interface: String,

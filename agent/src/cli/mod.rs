@@ -1,8 +1,83 @@
 //! The command line.
+//!
+//! Read commands ask the running agent over its socket. `off`, `on` and `flush` act on what is pinned
+//! and on the kernel themselves, so that they work when no agent runs.
 
+mod args;
+mod check;
+mod output;
+mod query;
+pub mod render;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Parses the command line and runs the command.
+use clap::Parser;
+
+use crate::config;
+use crate::config::model::Agent;
+use args::{Cli, Command, ConfigCommand};
+use output::{Exit, OutputFormat};
+
+/// Parses the command line and runs the command. The exit code is 0 (fine), 1 (a problem was found or
+/// the agent failed) or 2 (wrong usage or configuration, or no answer: cannot tell).
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Also --help and --version. Nobody to tell when the terminal is gone.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::CannotTell.into() } else { Exit::Fine.into() };
+        }
+    };
+    match dispatch(&cli) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            output::print_error(&error);
+            Exit::CannotTell.into()
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
+    match &cli.command {
+        Command::Status(read) => query::status(&agent(cli)?, read.output),
+        Command::Peers(read) => query::peers(&agent(cli)?, read.output),
+        Command::Routes(read) => query::routes(&agent(cli)?, read.output),
+        Command::Lookup(lookup) => query::lookup(&agent(cli)?, lookup),
+        Command::Counters(read) => query::counters(&agent(cli)?, read.output),
+        Command::Config(ConfigCommand::Check) => check::check(cli.config_path()),
+        Command::Config(ConfigCommand::Example) => output::print(config::EXAMPLE),
+        Command::Version(read) => version(read.output),
+    }
+}
+
+/// Socket and pin folder, also of a file with errors, and without one the defaults.
+fn agent(cli: &Cli) -> anyhow::Result<Agent> {
+    let mut agent = match config::load_agent(cli.config_path()) {
+        Ok(agent) => agent,
+        Err(error) if cli.config.is_some() => return Err(error.into()),
+        Err(_) => Agent::default(),
+    };
+    override_paths(cli, &mut agent);
+    Ok(agent)
+}
+
+fn override_paths(cli: &Cli, agent: &mut Agent) {
+    let set = |to: &mut PathBuf, from: &Option<PathBuf>| {
+        if let Some(path) = from {
+            path.clone_into(to);
+        }
+    };
+    set(&mut agent.socket, &cli.socket);
+    set(&mut agent.bpffs, &cli.bpffs);
+}
+
+fn version(format: OutputFormat) -> anyhow::Result<Exit> {
+    let version = env!("CARGO_PKG_VERSION");
+    let abi = underpass_common::abi::ABI_VERSION;
+    match format {
+        OutputFormat::Table => output::print(&format!("underpass {version} (ABI {abi})\n")),
+        OutputFormat::Json => output::print_json(&serde_json::json!({ "version": version, "abi": abi })),
+    }
 }

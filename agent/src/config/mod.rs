@@ -63,10 +63,14 @@ pub fn parse(text: &str) -> Parsed {
 
 /// Whether a finding about `key` may be due to `broken`, a key that could not be read: it has a
 /// stand-in itself, or it is in a list that an element is missing from. Malformed text (the empty
-/// key) spoils everything.
+/// key) spoils everything, a bad section the findings about the whole file.
 fn is_unreliable(key: &str, broken: &str) -> bool {
     let list = broken.strip_suffix(']').and_then(|broken| broken.rfind('[')).map(|start| &broken[..=start]);
-    broken.is_empty() || key == broken || list.is_some_and(|list| key.starts_with(list))
+    let is_section = !broken.contains('.');
+    broken.is_empty()
+        || key == broken
+        || (key.is_empty() && is_section)
+        || list.is_some_and(|list| key.starts_with(list))
 }
 
 /// The position of a key, or of the nearest key above it that the file has.

@@ -55,7 +55,7 @@ pub enum LogFormat {
 pub struct Log {
     /// Format.
     pub format: LogFormat,
-    /// `tracing` filter, "info" or "underpass::bgp=debug,info".
+    /// `tracing` filter, "info" or "`underpass::bgp=debug,info`".
     pub filter: String,
 }
 
@@ -81,7 +81,7 @@ pub struct Datapath {
     pub ports: Vec<String>,
     /// Ranges that may be forwarded by XDP.
     pub accelerate: Vec<IpNet>,
-    /// Service ranges (ClusterIP, external and load-balancer ranges).
+    /// Service ranges (`ClusterIP`, external and load-balancer ranges).
     pub service_ranges: Vec<IpNet>,
     /// What happens to service ranges.
     pub services: Services,
@@ -97,7 +97,7 @@ impl Default for Datapath {
             accelerate: Vec::new(),
             service_ranges: Vec::new(),
             services: Services::Pass,
-            lease: Duration::from_secs(60),
+            lease: Duration::from_mins(1),
         }
     }
 }
@@ -205,11 +205,11 @@ impl Peer {
             local_as: None,
             hold_time: Duration::from_secs(90),
             connect_retry: Duration::from_secs(5),
-            connect_retry_max: Duration::from_secs(300),
+            connect_retry_max: Duration::from_mins(5),
             families: vec![Family::Ipv4],
             add_path: true,
             graceful_restart: true,
-            stale_time: Duration::from_secs(300),
+            stale_time: Duration::from_mins(5),
             ttl: None,
             max_prefixes: 20_000,
         }

@@ -44,7 +44,14 @@ impl<'t> Reader<'t> {
 
     /// The top of the document.
     pub(super) fn root<'r>(&'r self, table: &'r DeTable<'t>) -> Section<'r, 't> {
-        Section { reader: self, table: Some(table), path: String::new(), start: 0, asked: BTreeSet::new() }
+        Section {
+            reader: self,
+            table: Some(table),
+            path: String::new(),
+            start: 0,
+            malformed: false,
+            asked: BTreeSet::new(),
+        }
     }
 
     pub(super) fn finish(self) -> Findings {
@@ -81,6 +88,8 @@ pub(super) struct Section<'r, 't> {
     table: Option<&'r DeTable<'t>>,
     path: String,
     start: usize,
+    /// The key is there, but is no table; that is reported already.
+    malformed: bool,
     asked: BTreeSet<&'static str>,
 }
 
@@ -190,7 +199,14 @@ impl<'r, 't> Section<'r, 't> {
             );
         }
         let start = found.map_or(self.start, |value| value.span().start);
-        Section { reader: self.reader, table, path, start, asked: BTreeSet::new() }
+        Section {
+            reader: self.reader,
+            table,
+            path,
+            start,
+            malformed: found.is_some() && table.is_none(),
+            asked: BTreeSet::new(),
+        }
     }
 
     fn missing(&mut self, key: &'static str, expected: &str) {
@@ -199,6 +215,9 @@ impl<'r, 't> Section<'r, 't> {
 
     /// Says that this table itself is missing.
     pub(super) fn absent(&self, message: &str) {
+        if self.malformed {
+            return;
+        }
         self.reader.report(self.start, &self.path, format!("missing; {message}"));
     }
 
@@ -238,7 +257,14 @@ impl<'r, 't> Element<'r, 't> {
     pub(super) fn table(&self) -> Option<Section<'r, 't>> {
         let table = Some(self.value.get_ref().as_table()?);
         let start = self.value.span().start;
-        Some(Section { reader: self.reader, table, path: self.path.clone(), start, asked: BTreeSet::new() })
+        Some(Section {
+            reader: self.reader,
+            table,
+            path: self.path.clone(),
+            start,
+            malformed: false,
+            asked: BTreeSet::new(),
+        })
     }
 
     /// Whether the element is a string.

@@ -87,7 +87,7 @@ const INTERFACE_NAME_BYTES: usize = 15;
 /// Below this a busy machine may lose its fast path between two renewals.
 const LEASE_MIN: Duration = Duration::from_secs(5);
 /// Above this a dead agent's table lives too long.
-const LEASE_MAX: Duration = Duration::from_secs(3600);
+const LEASE_MAX: Duration = Duration::from_hours(1);
 
 fn check_datapath(datapath: &Datapath, findings: &mut Findings) {
     for (index, pattern) in datapath.ports.iter().enumerate() {
@@ -160,7 +160,7 @@ fn check_forwardable(key: &str, prefix: &IpNet, findings: &mut Findings) {
 }
 
 /// Protocol numbers of routes (`rtm_protocol`, linux/rtnetlink.h) that belong to somebody else.
-const FOREIGN_PROTOCOLS: [(u8, &str); 21] = [
+const FOREIGN_PROTOCOLS: [(u8, &str); 25] = [
     (0, "RTPROT_UNSPEC, which the kernel does not keep"),
     (1, "ICMP redirects"),
     (2, "the kernel's own routes"),
@@ -175,13 +175,17 @@ const FOREIGN_PROTOCOLS: [(u8, &str); 21] = [
     (14, "XORP"),
     (15, "netsukuku"),
     (16, "DHCP clients"),
+    (17, "mrouted"),
     (18, "keepalived"),
     (42, "babel"),
     (80, "Calico's Felix, which removes such routes"),
+    (84, "OVN"),
+    (99, "Open/R"),
     (186, "FRR's BGP, which removes such routes"),
     (187, "FRR's IS-IS"),
     (188, "FRR's OSPF"),
     (189, "FRR's RIP"),
+    (192, "FRR's EIGRP"),
 ];
 
 fn check_kernel(kernel: &Kernel, findings: &mut Findings) {

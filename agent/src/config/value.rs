@@ -205,9 +205,9 @@ mod tests {
         for (text, expected) in [
             ("500ms", Some(Duration::from_millis(500))),
             ("0s", Some(Duration::ZERO)),
-            ("60s", Some(Duration::from_secs(60))),
-            ("5m", Some(Duration::from_secs(300))),
-            ("2h", Some(Duration::from_secs(7200))),
+            ("60s", Some(Duration::from_mins(1))),
+            ("5m", Some(Duration::from_mins(5))),
+            ("2h", Some(Duration::from_hours(2))),
             ("60", None),
             ("s", None),
             ("", None),
@@ -228,8 +228,8 @@ mod tests {
             (Duration::ZERO, "0s"),
             (Duration::from_millis(1500), "1500ms"),
             (Duration::from_secs(90), "90s"),
-            (Duration::from_secs(60), "1m"),
-            (Duration::from_secs(7200), "2h"),
+            (Duration::from_mins(1), "1m"),
+            (Duration::from_hours(2), "2h"),
         ] {
             assert_eq!(format_duration(duration), text);
             assert_eq!(parse_duration(text), Some(duration));

@@ -1,0 +1,84 @@
+//! What can be written on the command line.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use super::output::OutputFormat;
+use crate::config;
+
+/// Keeps the kernel FIB right from BGP and forwards the kernel's routes in XDP.
+#[derive(Debug, Parser)]
+#[command(name = "underpass", version, propagate_version = true)]
+pub(super) struct Cli {
+    /// Configuration file [default: /etc/underpass/underpass.toml]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The agent's socket, instead of the one that the configuration names
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// The folder of pinned programs and maps, instead of the one that the configuration names
+    #[arg(long, global = true, value_name = "PATH")]
+    pub bpffs: Option<PathBuf>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// The configuration file to use.
+    pub(super) fn config_path(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH))
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Health of the agent, its ports, sessions and routes; exit code 1 when there is a problem
+    Status(Read),
+    /// BGP sessions
+    Peers(Read),
+    /// Every prefix in RIB, kernel and XDP
+    Routes(Read),
+    /// Ask the XDP program and the kernel where a packet to ADDR would go; exit code 1 when they disagree
+    Lookup(Lookup),
+    /// Packets and bytes by port and reason
+    Counters(Read),
+    /// Work with the configuration file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Version of the program and of its maps
+    Version(Read),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Print "ok", or every problem with line and key; exit code 1 when the agent would refuse the file
+    Check,
+    /// Print a commented configuration with every key and its default
+    Example,
+}
+
+/// Options of every command that reports.
+#[derive(Debug, Args)]
+pub(super) struct Read {
+    /// Format of the report
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: OutputFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Lookup {
+    /// Destination
+    #[arg(value_name = "ADDR")]
+    pub address: IpAddr,
+    /// Port that the packet comes in on [default: the first managed port]
+    #[arg(long = "in", value_name = "IFACE")]
+    pub interface: Option<String>,
+    /// Source of the packet [default: one that passes the source check]
+    #[arg(long = "from", value_name = "SRC")]
+    pub source: Option<IpAddr>,
+    #[command(flatten)]
+    pub read: Read,
+}
