@@ -23,7 +23,7 @@ macro_rules! reasons {
 
             /// One sentence for the operator.
             pub const fn description(self) -> &'static str {
-                match self { $(Self::$name => concat!($($doc),+),)+ }
+                match self { $(Self::$name => concat!($($doc),+).trim_ascii(),)+ }
             }
 
             /// The reason with this number, or `None`.

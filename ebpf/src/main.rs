@@ -5,27 +5,29 @@
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use underpass_ebpf as _;
+use underpass_ebpf::frame::Frame;
+use underpass_ebpf::tables::{LpmTrie, Tables};
+use underpass_ebpf::{forward, probe};
 
-/// Forwards.
+/// Forwards what the kernel would forward; attached to every managed port.
 #[xdp]
-fn underpass(_ctx: XdpContext) -> u32 {
-    XDP_PASS
+fn underpass(ctx: XdpContext) -> u32 {
+    forward::run(Frame::new(ctx), &Tables(LpmTrie))
 }
 
-/// Probe.
+/// The same decision on the frame behind a probe header; only ever run by `BPF_PROG_TEST_RUN`.
 #[xdp]
-fn underpass_probe(_ctx: XdpContext) -> u32 {
-    XDP_PASS
+fn underpass_probe(ctx: XdpContext) -> u32 {
+    probe::answer(Frame::new(ctx), &Tables(LpmTrie))
 }
 
-/// Passes everything: makes the far end of a veth able to transmit XDP frames.
+/// Passes everything: a veth sends XDP frames only when its peer runs a program.
 #[xdp]
 fn underpass_pass(_ctx: XdpContext) -> u32 {
     XDP_PASS
 }
 
-/// Licence of the object, which decides about the kernel helpers it may call.
+/// Licence of the object: some kernel helpers want a GPL-compatible one.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -24,9 +24,10 @@ pub static UP_PORTS: Array<Port> = Array::with_max_entries(PORT_SLOTS, 0);
 #[map]
 pub static UP_TX_PORTS: DevMap = DevMap::with_max_entries(PORT_SLOTS, 0);
 
-/// [`underpass_common::abi::map::FIB4`]; aya adds `BPF_F_NO_PREALLOC`, which the kernel demands.
+/// [`underpass_common::abi::map::FIB4`], the key's data in words. aya adds `BPF_F_NO_PREALLOC`, which
+/// the kernel demands.
 #[map]
-pub static UP_FIB4: LpmTrie<[u8; 8], TargetId> = LpmTrie::with_max_entries(FIB4_ENTRIES, 0);
+pub static UP_FIB4: LpmTrie<[u32; 2], TargetId> = LpmTrie::with_max_entries(FIB4_ENTRIES, 0);
 
 /// [`underpass_common::abi::map::TARGETS`].
 #[map]

@@ -1,0 +1,120 @@
+//! The engine of the data plane: prefix to target to bucket to next-hop row, all from maps.
+
+use aya_ebpf::maps::lpm_trie::Key;
+use underpass_common::fib::{Lookup, TargetId, VIEW_BITS, ViewId};
+use underpass_common::flowhash;
+use underpass_common::nexthop::{
+    NEXT_HOP_LIVE, PORT_SEND_REDIRECTS, Port, SOURCE_ON_LINK, SOURCE_VALID, Target, TargetKind,
+};
+use underpass_common::parse::{ETHERNET_LEN, IPV4_LEN, Ipv4};
+use underpass_common::reason::Reason;
+
+use crate::forward::{Engine, Hop, Steps};
+use crate::frame::Frame;
+use crate::maps::{UP_BUCKETS, UP_FIB4, UP_NEXT_HOPS, UP_TARGETS};
+
+const KIND_PASS: u32 = TargetKind::Pass as u32;
+const KIND_NEXT_HOP: u32 = TargetKind::NextHop as u32;
+const KIND_GROUP: u32 = TargetKind::Group as u32;
+
+/// `rp_filter` values of the kernel.
+const RP_FILTER_OFF: u8 = 0;
+const RP_FILTER_STRICT: u8 = 1;
+
+/// `BPF_MAP_TYPE_LPM_TRIE` as the prefix table.
+pub struct LpmTrie;
+
+impl Lookup for LpmTrie {
+    #[inline(always)]
+    fn lookup4(&self, view: ViewId, address: [u8; 4]) -> Option<TargetId> {
+        // `fib::lpm_key4` in words: a key made of bytes costs a store for each.
+        let data = [view.to_be(), u32::from_ne_bytes(address)];
+        UP_FIB4.get(Key::new(VIEW_BITS + 32, data)).copied()
+    }
+}
+
+/// The tables, with prefixes in `L`.
+pub struct Tables<L>(pub L);
+
+impl<L: Lookup> Engine for Tables<L> {
+    type Scratch = ();
+
+    #[inline(always)]
+    fn destination<'a, const OFFSET: usize>(
+        &self,
+        frame: &Frame<OFFSET>,
+        packet: &Ipv4,
+        ingress: &Port,
+        _scratch: &'a mut (),
+        steps: &mut Steps,
+    ) -> Result<Hop<'a>, Reason> {
+        steps.target = self.0.lookup4(ingress.view, packet.destination).ok_or(Reason::NoRoute)?;
+        let target = UP_TARGETS.get(steps.target).ok_or(Reason::TableInconsistent)?;
+        steps.next_hop = match target.kind {
+            KIND_NEXT_HOP => target.index,
+            KIND_GROUP => {
+                steps.flow_hash = flowhash::hash4(packet.flow(ports(frame, packet)));
+                let bucket = target.index.wrapping_add(steps.flow_hash & target.mask);
+                *UP_BUCKETS.get(bucket).ok_or(Reason::TableInconsistent)?
+            }
+            KIND_PASS => return Err(pass_reason(target)),
+            _ => return Err(Reason::TableInconsistent),
+        };
+        let row = UP_NEXT_HOPS.get(steps.next_hop).ok_or(Reason::TableInconsistent)?;
+        if row.state != NEXT_HOP_LIVE {
+            return Err(Reason::NextHopNotLive);
+        }
+        steps.egress_ifindex = row.ifindex;
+        Ok(Hop {
+            ifindex: row.ifindex,
+            mtu: row.mtu,
+            destination_mac: &row.destination_mac,
+            source_mac: &row.source_mac,
+        })
+    }
+
+    /// Follows `fib_validate_source`, which looks the source up as if a packet to it had come in on the
+    /// egress port, and the redirect rule of `__mkroute_input`.
+    #[inline(always)]
+    fn source(&self, packet: &Ipv4, ingress: &Port, egress: &Port, steps: &mut Steps) -> Result<(), Reason> {
+        let Some(id) = self.0.lookup4(egress.view, packet.source) else {
+            return if ingress.rp_filter == RP_FILTER_OFF { Ok(()) } else { Err(Reason::SourceReversePath) };
+        };
+        steps.source_target = id;
+        let target = UP_TARGETS.get(id).ok_or(Reason::TableInconsistent)?;
+        if target.source_flags & SOURCE_VALID == 0 {
+            return Err(Reason::SourceInvalid);
+        }
+        let symmetric = target.source_ports >> (ingress.number & 63) & 1 == 1;
+        if ingress.rp_filter == RP_FILTER_STRICT && !symmetric {
+            return Err(Reason::SourceReversePath);
+        }
+        // An asymmetric source may still be on-link by a less preferred route: left to the kernel too.
+        if egress.ifindex == ingress.ifindex
+            && ingress.flags & PORT_SEND_REDIRECTS != 0
+            && (!symmetric || target.source_flags & SOURCE_ON_LINK != 0)
+        {
+            return Err(Reason::WouldRedirect);
+        }
+        Ok(())
+    }
+}
+
+/// The four bytes of source and destination port; zero when the packet has none.
+#[inline(always)]
+pub fn ports<const OFFSET: usize>(frame: &Frame<OFFSET>, packet: &Ipv4) -> [u8; 4] {
+    if !packet.has_ports() {
+        return [0; 4];
+    }
+    frame.bytes::<{ ETHERNET_LEN + IPV4_LEN }, 4>().copied().unwrap_or_default()
+}
+
+/// The reason that a PASS target holds; a row that names a reason for forwarding, as an empty one does,
+/// is none.
+#[inline(always)]
+fn pass_reason(target: &Target) -> Reason {
+    match Reason::from_number(target.index) {
+        Some(reason) if !reason.is_forwarded() => reason,
+        _ => Reason::TableInconsistent,
+    }
+}
