@@ -22,6 +22,8 @@ pub mod notification;
 mod peer;
 mod socket;
 mod status;
+#[cfg(test)]
+mod testing;
 pub mod timers;
 pub mod update;
 pub mod wire;
