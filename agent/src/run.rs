@@ -1,1 +1,0 @@
-//! The running agent: wires the parts together and serves until told to stop.

@@ -1,0 +1,190 @@
+//! `underpass lookup`: the live program's answer beside the kernel's.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+use underpass_common::fib::ViewId;
+use underpass_common::reason::Reason;
+
+use super::Agent;
+use super::routes::{kind_name, mac_text, row_view};
+use crate::api::model::{KernelAnswer as KernelReport, Lookup, SCHEMA, XdpAnswer};
+use crate::datapath::DatapathError;
+use crate::datapath::probe::{Answer, Flow, Verdict};
+use crate::fib::model::{Fib, Target};
+use crate::netlink::model::{IfIndex, RouteType, State};
+use crate::netlink::query::KernelAnswer;
+use crate::reconcile::xdp::RowView;
+
+/// A locally administered address that stands for the sender of the probe frame.
+const SENDER: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
+/// Where a route covers half the internet, its documentation network (RFC 5737) stands for it.
+const ANYWHERE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    /// No `[datapath]`, or it did not start.
+    #[error("this agent has no fast path, see `underpass status`")]
+    NoDatapath,
+    /// No such port.
+    #[error("{0} is not a managed port; managed are: {1}")]
+    NotAPort(String, String),
+    /// Source and destination are of different families.
+    #[error("source {0} and destination {1} are of different families")]
+    Families(IpAddr, IpAddr),
+    /// No source was given and none is obvious.
+    #[error(
+        "no route points out of {0}, so no packet with a valid source can come in there: name one with --from"
+    )]
+    NoSource(String),
+    /// The probe failed.
+    #[error(transparent)]
+    Probe(#[from] DatapathError),
+    /// The kernel cannot be asked.
+    #[error("cannot ask the kernel: {0}")]
+    Kernel(#[from] io::Error),
+}
+
+impl Agent {
+    pub(super) fn lookup(
+        &mut self,
+        address: IpAddr,
+        source: Option<IpAddr>,
+        interface: Option<&str>,
+    ) -> Result<Lookup, LookupError> {
+        let state = self.monitor.state();
+        let forwarding = self.forwarding.as_mut().ok_or(LookupError::NoDatapath)?;
+        let ports = forwarding.ports();
+        let named = |name: &str| ports.values().find(|port| port.name == name);
+        let port = match interface {
+            Some(name) => named(name),
+            None => ports.values().find(|port| port.ingress).or(ports.values().next()),
+        };
+        let port = port.ok_or_else(|| {
+            let names: Vec<&str> = ports.values().map(|port| port.name.as_str()).collect();
+            LookupError::NotAPort(interface.unwrap_or("(any)").to_owned(), names.join(", "))
+        })?;
+        let (ifindex, name) = (port.ifindex, port.name.clone());
+        let row = forwarding.fib().ports.get(&ifindex);
+        let (view, mac) = row.map_or((0, [0; 6]), |row| (row.view, row.mac));
+        let source = match source {
+            Some(source) => source,
+            None => obvious_source(forwarding.fib(), view, ifindex, address)
+                .ok_or_else(|| LookupError::NoSource(name.clone()))?,
+        };
+        let kernel = self.query.route_get(address, Some(source), Some(ifindex))?;
+        let (prefix, xdp, rows) = match (source, address) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                let flow = Flow {
+                    destination_mac: mac,
+                    source_mac: SENDER,
+                    source: from,
+                    destination: to,
+                    source_port: 49152,
+                    destination_port: 33434,
+                };
+                let answer = forwarding.probe(ifindex, &flow)?;
+                let target = forwarding.reconciler().target(answer.target);
+                let rows = target.map(|target| target.rows).unwrap_or_default();
+                let prefix = longest_match(forwarding.fib(), view, to).map(|(prefix, _)| prefix);
+                (prefix, xdp_answer(&answer, &rows, state), rows)
+            }
+            (IpAddr::V6(_), IpAddr::V6(_)) => (None, left_to_kernel(Reason::Ipv6), Vec::new()),
+            _ => return Err(LookupError::Families(source, address)),
+        };
+        let agree = xdp.verdict == Verdict::Pass.label() || allows(&kernel, &rows, address);
+        Ok(Lookup {
+            schema: SCHEMA,
+            address,
+            source,
+            interface: name,
+            prefix,
+            xdp,
+            kernel: kernel_report(kernel, state),
+            agree,
+        })
+    }
+}
+
+fn left_to_kernel(reason: Reason) -> XdpAnswer {
+    XdpAnswer {
+        verdict: Verdict::Pass.label().to_owned(),
+        reason: reason.label().to_owned(),
+        target: 0,
+        next_hops: Vec::new(),
+        chosen: None,
+        interface: None,
+    }
+}
+
+fn xdp_answer(answer: &Answer, rows: &[RowView], state: &State) -> XdpAnswer {
+    let forwarded = answer.verdict != Verdict::Pass;
+    let chosen = rows.iter().find(|row| row.index == answer.next_hop).map(|row| row_view(row, state));
+    XdpAnswer {
+        verdict: answer.verdict.label().to_owned(),
+        reason: answer.reason.label().to_owned(),
+        target: answer.target,
+        next_hops: rows.iter().map(|row| row_view(row, state)).collect(),
+        // The MAC is the one in the frame, not the one that the row is believed to hold.
+        chosen: chosen.filter(|_| forwarded).map(|mut view| {
+            view.mac = Some(mac_text(answer.destination_mac));
+            view
+        }),
+        interface: forwarded.then(|| state.links.get(&answer.egress).map(|link| link.name.clone())).flatten(),
+    }
+}
+
+fn kernel_report(answer: KernelAnswer, state: &State) -> KernelReport {
+    match answer {
+        KernelAnswer::Route { kind, egress, gateway, .. } => KernelReport {
+            kind: kind_name(kind),
+            gateway,
+            interface: egress.and_then(|index| state.links.get(&index)).map(|link| link.name.clone()),
+            error: None,
+        },
+        KernelAnswer::Refused(text) => {
+            KernelReport { kind: "error".to_owned(), gateway: None, interface: None, error: Some(text) }
+        }
+    }
+}
+
+/// Whether the kernel's choice is among the next hops that XDP uses (which of several equal ones a
+/// flow takes is each side's own business).
+fn allows(kernel: &KernelAnswer, rows: &[RowView], destination: IpAddr) -> bool {
+    match kernel {
+        KernelAnswer::Route { kind: RouteType::Unicast, egress: Some(egress), gateway, .. } => {
+            let neighbour = gateway.unwrap_or(destination);
+            rows.iter().any(|row| row.next_hop.port == *egress && row.next_hop.neighbour == neighbour)
+        }
+        _ => false,
+    }
+}
+
+/// The compiled table's longest match.
+pub(super) fn longest_match(fib: &Fib, view: ViewId, address: Ipv4Addr) -> Option<(IpNet, &Target)> {
+    (0..=32).rev().find_map(|length| {
+        let prefix = IpNet::V4(Ipv4Net::new(address, length).ok()?.trunc());
+        fib.prefixes.get(&(view, prefix)).map(|target| (prefix, target))
+    })
+}
+
+/// A source that the kernel accepts from this port: a routed one if there is any (hosts on the same
+/// segment get an ICMP redirect from the kernel), else one on the segment.
+fn obvious_source(fib: &Fib, view: ViewId, ingress: IfIndex, destination: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V4(destination) = destination else { return None };
+    let usable = |on_link: bool| {
+        fib.prefixes.iter().filter(move |((of, _), _)| *of == view).find_map(move |((_, prefix), target)| {
+            let IpNet::V4(prefix) = prefix else { return None };
+            let source = &target.source;
+            if !source.valid || source.on_link != on_link || !source.interfaces.contains(&ingress) {
+                return None;
+            }
+            let first = if prefix.contains(&ANYWHERE) { ANYWHERE } else { prefix.hosts().next()? };
+            let (matched, _) = longest_match(fib, view, first)?;
+            (matched == IpNet::V4(*prefix) && first != destination).then_some(IpAddr::V4(first))
+        })
+    };
+    usable(false).or_else(|| usable(true))
+}

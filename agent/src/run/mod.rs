@@ -1,0 +1,187 @@
+//! The running agent: one loop that owns all state and serves until told to stop.
+//!
+//! Kernel notifications, session events, API calls, timers and signals come in one at a time; each is
+//! carried through in the direction of the data flow before the next is looked at. Nothing here is
+//! shared, so there are no locks, and a report never shows half of a change.
+
+mod forwarding;
+mod lookup;
+mod report;
+mod routes;
+mod routing;
+
+use std::time::Instant;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{error, info};
+
+use self::forwarding::Forwarding;
+use self::routing::Routing;
+use crate::api::model::{Request, Response};
+use crate::api::server::{Call, SOCKET_MODE, Server};
+use crate::config::Config;
+use crate::netlink::model::Delta;
+use crate::netlink::monitor::Monitor;
+use crate::netlink::query::Query;
+
+/// API calls that may wait for the loop.
+const CALLS: usize = 64;
+
+/// The agent's state.
+struct Agent {
+    config: Config,
+    started: Instant,
+    monitor: Monitor,
+    query: Query,
+    forwarding: Option<Forwarding>,
+    routing: Option<Routing>,
+    /// Why a configured half does not run.
+    problems: Vec<String>,
+}
+
+/// Runs the agent in the current network namespace until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Another agent holds the socket, netlink cannot be opened, or nothing that is configured can start.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let server = Server::bind(&config.agent.socket, SOCKET_MODE)?;
+    let mut agent = Agent::start(config)?;
+    let (sender, mut calls) = mpsc::channel(CALLS);
+    let api = tokio::spawn(server.serve(sender));
+    let result = agent.serve(&mut calls).await;
+    agent.stop().await;
+    drop(calls);
+    api.abort();
+    // The socket goes with the server: wait for it, so that nobody finds it after we are gone.
+    let _aborted = api.await;
+    result
+}
+
+impl Agent {
+    fn start(config: Config) -> anyhow::Result<Self> {
+        let now = Instant::now();
+        let monitor = Monitor::start().context("cannot follow the kernel's state")?;
+        let query = Query::new().context("netlink socket for lookups")?;
+        let mut problems = Vec::new();
+        let routing = match &config.bgp {
+            Some(bgp) => Some(Routing::start(bgp, &config.kernel, monitor.state(), now)?),
+            None => None,
+        };
+        let forwarding = match &config.datapath {
+            Some(datapath) => match Forwarding::start(datapath, &config.agent, monitor.state(), now) {
+                Ok(forwarding) => Some(forwarding),
+                // With sessions to keep, routes in the kernel are worth more than no agent at all.
+                Err(problem) if routing.is_some() => {
+                    error!(%problem, "packets stay with the kernel");
+                    problems.push(format!("no fast path: {problem}"));
+                    None
+                }
+                Err(problem) => return Err(problem.into()),
+            },
+            None => None,
+        };
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            fast_path = forwarding.is_some(),
+            sessions = config.bgp.as_ref().map_or(0, |bgp| bgp.peers.len()),
+            "started"
+        );
+        Ok(Self { config, started: now, monitor, query, forwarding, routing, problems })
+    }
+
+    async fn serve(&mut self, calls: &mut mpsc::Receiver<Call>) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate()).context("signal handler")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("signal handler")?;
+        loop {
+            let deadline = self.next_deadline().map(tokio::time::Instant::from_std);
+            tokio::select! {
+                delta = self.monitor.next() => {
+                    let delta = delta.context("cannot follow the kernel's state")?;
+                    self.kernel_changed(&delta);
+                }
+                event = next_event(self.routing.as_mut()) => {
+                    if let (Some(routing), Some(event)) = (self.routing.as_mut(), event) {
+                        routing.handle(event, Instant::now());
+                    }
+                }
+                Some(call) = calls.recv() => {
+                    let response = self.answer(call.request);
+                    // A client that has gone needs no answer.
+                    let _gone = call.reply.send(response);
+                }
+                () = sleep_until(deadline) => {}
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+            self.work().await;
+        }
+        info!("stopping");
+        Ok(())
+    }
+
+    /// One direction: the kernel's state first to the routes of our own, then to the fast path.
+    fn kernel_changed(&mut self, delta: &Delta) {
+        let state = self.monitor.state();
+        if let Some(routing) = &mut self.routing {
+            routing.kernel_changed(state, delta);
+        }
+        if let Some(forwarding) = &mut self.forwarding {
+            forwarding.kernel_changed(state, delta, Instant::now());
+        }
+    }
+
+    /// Does what is due.
+    async fn work(&mut self) {
+        let now = Instant::now();
+        if let Some(routing) = &mut self.routing {
+            routing.work(self.monitor.state(), now).await;
+        }
+        if let Some(forwarding) = &mut self.forwarding {
+            forwarding.work(self.monitor.state(), now);
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let routing = self.routing.as_ref().and_then(|routing| routing.next_deadline(now));
+        let forwarding = self.forwarding.as_ref().map(Forwarding::next_deadline);
+        routing.into_iter().chain(forwarding).min()
+    }
+
+    fn answer(&mut self, request: Request) -> Response {
+        match request {
+            Request::Status => Response::Status(self.status()),
+            Request::Peers => Response::Peers(self.peers()),
+            Request::Routes => Response::Routes(self.routes()),
+            Request::Counters => self.counters(),
+            Request::Lookup { address, source, interface } => self
+                .lookup(address, source, interface.as_deref())
+                .map_or_else(|problem| Response::Error { message: problem.to_string() }, Response::Lookup),
+        }
+    }
+
+    async fn stop(self) {
+        if let Some(routing) = self.routing {
+            routing.stop(self.monitor.state(), self.config.kernel.flush_on_stop).await;
+        }
+        // Programs, maps and routes stay: the data plane goes on until the lease ends, and a new
+        // agent takes over what is there.
+    }
+}
+
+/// The next event, or never where there are no sessions.
+async fn next_event(routing: Option<&mut Routing>) -> Option<crate::rib::model::RibEvent> {
+    match routing {
+        Some(routing) => routing.next_event().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,167 @@
+//! What the agent tells about itself: `status`, `peers`, `counters`.
+
+use underpass_common::abi::ABI_VERSION;
+
+use super::Agent;
+use super::forwarding::Forwarding;
+use super::routing::Routing;
+use crate::api::model::{
+    BgpStatus, CounterRow, Counters, DatapathStatus, KernelStatus, PeerStatus, Peers, Response, SCHEMA,
+    Status,
+};
+use crate::bgp::{SessionStatus, State as SessionState};
+
+impl Agent {
+    pub(super) fn status(&mut self) -> Status {
+        let mut problems = self.problems.clone();
+        let resyncs = self.monitor.resyncs();
+        let datapath =
+            self.forwarding.as_mut().map(|forwarding| datapath_status(forwarding, resyncs, &mut problems));
+        problems.extend(self.routing.iter().flat_map(routing_problems));
+        Status {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi: ABI_VERSION,
+            uptime_seconds: self.started.elapsed().as_secs(),
+            datapath,
+            bgp: self.routing.as_ref().map(bgp_status),
+            kernel: self.routing.as_ref().map(kernel_status),
+            problems,
+        }
+    }
+
+    pub(super) fn peers(&self) -> Peers {
+        let peers = self.routing.iter().flat_map(|routing| {
+            routing.speaker.sessions().into_iter().map(|session| peer_status(&session, routing))
+        });
+        Peers { schema: SCHEMA, peers: peers.collect() }
+    }
+
+    pub(super) fn counters(&self) -> Response {
+        let Some(forwarding) = &self.forwarding else {
+            return Response::Error {
+                message: "this agent has no fast path, see `underpass status`".to_owned(),
+            };
+        };
+        let state = self.monitor.state();
+        match forwarding.counters() {
+            Ok(totals) => {
+                let rows = totals.into_iter().map(|(ifindex, reason, total)| CounterRow {
+                    interface: ifindex.map_or_else(
+                        || "(other)".to_owned(),
+                        |index| {
+                            state
+                                .links
+                                .get(&index)
+                                .map_or_else(|| format!("#{index}"), |link| link.name.clone())
+                        },
+                    ),
+                    verdict: if reason.is_forwarded() { "forwarded" } else { "passed" }.to_owned(),
+                    reason: reason.label().to_owned(),
+                    packets: total.packets,
+                    bytes: total.bytes,
+                });
+                Response::Counters(Counters { schema: SCHEMA, counters: rows.collect() })
+            }
+            Err(problem) => Response::Error { message: problem.to_string() },
+        }
+    }
+}
+
+fn datapath_status(forwarding: &mut Forwarding, resyncs: u64, problems: &mut Vec<String>) -> DatapathStatus {
+    let totals = forwarding.totals();
+    let (enabled, lease_seconds) = forwarding.control().unwrap_or_else(|problem| {
+        problems.push(problem.to_string());
+        (false, 0)
+    });
+    if !enabled {
+        problems.push(
+            "the kill switch is off, packets stay with the kernel: `underpass on` ends that".to_owned(),
+        );
+    }
+    problems.extend(forwarding.problems());
+    DatapathStatus {
+        enabled,
+        lease_seconds,
+        synced: totals.synced,
+        ports: forwarding.port_statuses(),
+        prefixes: totals.prefixes,
+        prefixes_forwarding: totals.prefixes_forwarding,
+        targets: totals.targets,
+        next_hops: totals.next_hops,
+        next_hops_live: totals.next_hops_live,
+        resyncs,
+    }
+}
+
+fn bgp_status(routing: &Routing) -> BgpStatus {
+    let sessions = routing.speaker.sessions();
+    let accepted = |session: &SessionStatus| {
+        routing.rib.peer_counts(&session.address).map_or(0, |counts| counts.accepted)
+    };
+    BgpStatus {
+        local_as: routing.config.local_as,
+        router_id: routing.config.router_id,
+        peers: sessions.len(),
+        established: sessions.iter().filter(|session| session.state == SessionState::Established).count(),
+        prefixes: routing.rib.selected_routes().len(),
+        paths: sessions.iter().map(accepted).sum(),
+        filtered: routing
+            .rib
+            .filtered()
+            .iter()
+            .map(|(reason, count)| (reason.label().to_owned(), *count))
+            .collect(),
+    }
+}
+
+fn kernel_status(routing: &Routing) -> KernelStatus {
+    let counts = routing.reconciler.counts();
+    let ownership = routing.reconciler.ownership();
+    KernelStatus {
+        table: ownership.table,
+        protocol: ownership.protocol,
+        desired: counts.desired,
+        synced: counts.synced,
+        pending: counts.pending,
+        errors: counts.errors,
+    }
+}
+
+fn peer_status(session: &SessionStatus, routing: &Routing) -> PeerStatus {
+    let counts = routing.rib.peer_counts(&session.address).unwrap_or_default();
+    PeerStatus {
+        name: session.name.clone(),
+        address: session.address,
+        remote_as: session.remote_as,
+        state: session.state.to_string(),
+        uptime_seconds: session.uptime.map(|uptime| uptime.as_secs()),
+        flaps: session.flaps,
+        received: counts.received,
+        accepted: counts.accepted,
+        stale: counts.stale,
+        end_of_rib: session.synchronized(),
+        hold_seconds: session.hold_time.map(|hold| hold.as_secs()),
+        updates: session.updates,
+        last_error: session.last_error.clone(),
+    }
+}
+
+/// Sessions that are not up, and routes that the kernel does not take.
+fn routing_problems(routing: &Routing) -> Vec<String> {
+    let mut problems: Vec<String> = routing
+        .speaker
+        .sessions()
+        .iter()
+        .filter(|session| session.state != SessionState::Established)
+        .map(|session| {
+            let why = session.last_error.as_deref().unwrap_or("no answer from the peer yet");
+            format!("session with {} ({}) is {}: {why}", session.name, session.address, session.state)
+        })
+        .collect();
+    let errors = routing.reconciler.counts().errors;
+    if errors > 0 {
+        problems.push(format!("{errors} routes are not in the kernel, `underpass routes` says why"));
+    }
+    problems
+}

@@ -1,0 +1,305 @@
+//! `underpass routes`: each prefix in RIB, kernel and XDP.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::Agent;
+use crate::api::model::{KernelRoute, NextHopView, RouteStatus, Routes, SCHEMA, XdpRoute};
+use crate::netlink::model::{Family, Neighbour, Route, RouteType, RuleAction, State};
+use crate::reconcile::xdp::{RowView, TargetView};
+
+impl Agent {
+    pub(super) fn routes(&self) -> Routes {
+        let state = self.monitor.state();
+        let kernel = winners(state);
+        let accelerate =
+            self.forwarding.as_ref().map_or(&[][..], |forwarding| &forwarding.config().accelerate);
+        let shown = |prefix: &IpNet| accelerate.iter().any(|range| range.contains(prefix));
+        let mut prefixes: BTreeSet<IpNet> = kernel.keys().filter(|prefix| shown(prefix)).copied().collect();
+        prefixes.extend(self.routing.iter().flat_map(|routing| routing.rib.selected_routes().keys()));
+        let view = self.forwarding.as_ref().and_then(|f| f.fib().ports.values().next()).map(|port| port.view);
+        if let Some(forwarding) = &self.forwarding {
+            let compiled = forwarding.fib().prefixes.keys();
+            prefixes.extend(
+                compiled.filter(|(of, prefix)| Some(*of) == view && shown(prefix)).map(|(_, prefix)| *prefix),
+            );
+        }
+        let routes = prefixes.into_iter().map(|prefix| {
+            let target = self
+                .forwarding
+                .as_ref()
+                .zip(view)
+                .and_then(|(forwarding, view)| forwarding.reconciler().prefix(view, prefix));
+            self.route_status(prefix, &kernel, target.as_ref())
+        });
+        Routes { schema: SCHEMA, routes: routes.collect() }
+    }
+
+    fn route_status(
+        &self,
+        prefix: IpNet,
+        kernel: &BTreeMap<IpNet, &Route>,
+        target: Option<&TargetView>,
+    ) -> RouteStatus {
+        let state = self.monitor.state();
+        let own_protocol = self.config.kernel.protocol;
+        let route = kernel.get(&prefix).copied();
+        let selected = self.routing.as_ref().and_then(|routing| routing.rib.selected(&prefix));
+        let rib = selected.map(|selected| selected.next_hops.clone());
+        let rib_agrees = rib.as_ref().is_none_or(|next_hops| {
+            route.is_some_and(|route| route.protocol == own_protocol && gateways(route) == *next_hops)
+        });
+        let xdp_agrees = target.is_none_or(|target| {
+            covering(kernel, prefix).map_or(target.pass.is_some(), |route| is_subset(target, route))
+        });
+        RouteStatus {
+            prefix,
+            rib,
+            rib_state: selected.and_then(|_| {
+                let status = self.routing.as_ref()?.reconciler.status(&prefix)?;
+                Some(status.to_string())
+            }),
+            kernel: route.map(|route| kernel_route(route, state, own_protocol)),
+            xdp: target.map(|target| xdp_route(target, state)),
+            agree: rib_agrees && xdp_agrees,
+        }
+    }
+}
+
+/// For each prefix the route that the kernel takes when no longer prefix matches: tables in the order
+/// of the first rule that names them, then TOS 0, then the lowest metric, then the first of equals.
+fn winners(state: &State) -> BTreeMap<IpNet, &Route> {
+    let mut best: BTreeMap<IpNet, ((usize, u8, u32), &Route)> = BTreeMap::new();
+    let rank = |family: Family, table: u32| {
+        state
+            .rules
+            .iter()
+            .filter(|rule| rule.family == family)
+            .position(|rule| rule.action == RuleAction::Table(table))
+    };
+    let mut ranks: BTreeMap<(Family, u32), Option<usize>> = BTreeMap::new();
+    for (key, routes) in &state.routes {
+        let family = Family::of(key.prefix.addr());
+        let table = *ranks.entry((family, key.table)).or_insert_with(|| rank(family, key.table));
+        let (Some(table), Some(route)) = (table, routes.first()) else { continue };
+        let order = (table, key.tos, key.metric);
+        match best.get(&key.prefix) {
+            Some((other, _)) if *other <= order => {}
+            _ => {
+                best.insert(key.prefix, (order, route));
+            }
+        }
+    }
+    best.into_iter().map(|(prefix, (_, route))| (prefix, route)).collect()
+}
+
+/// The route to the prefix itself or to the longest one around it.
+fn covering<'a>(kernel: &BTreeMap<IpNet, &'a Route>, prefix: IpNet) -> Option<&'a Route> {
+    let mut around = Some(prefix);
+    while let Some(candidate) = around {
+        if let Some(route) = kernel.get(&candidate) {
+            return Some(route);
+        }
+        around = candidate.supernet();
+    }
+    None
+}
+
+/// XDP leaves the prefix to the kernel, or uses some of the kernel's next hops and no others.
+fn is_subset(target: &TargetView, route: &Route) -> bool {
+    target.pass.is_some()
+        || target.rows.iter().all(|row| {
+            route.next_hops.iter().any(|next_hop| {
+                next_hop.ifindex == row.next_hop.port
+                    && next_hop.gateway.is_none_or(|gateway| gateway == row.next_hop.neighbour)
+            })
+        })
+}
+
+fn gateways(route: &Route) -> Vec<IpAddr> {
+    let mut gateways: Vec<IpAddr> = route.next_hops.iter().filter_map(|next_hop| next_hop.gateway).collect();
+    gateways.sort_unstable();
+    gateways
+}
+
+fn kernel_route(route: &Route, state: &State, own_protocol: u8) -> KernelRoute {
+    KernelRoute {
+        kind: kind_name(route.kind),
+        table: route.table,
+        protocol: protocol_name(route.protocol, own_protocol),
+        metric: route.metric,
+        next_hops: route
+            .next_hops
+            .iter()
+            .map(|next_hop| NextHopView {
+                gateway: next_hop.gateway,
+                interface: interface_name(next_hop.ifindex, state),
+                mac: next_hop
+                    .gateway
+                    .and_then(|gateway| state.neighbours.get(&(next_hop.ifindex, gateway)))
+                    .and_then(|neighbour: &Neighbour| neighbour.mac)
+                    .map(mac_text),
+                live: !next_hop.dead,
+            })
+            .collect(),
+    }
+}
+
+fn xdp_route(target: &TargetView, state: &State) -> XdpRoute {
+    XdpRoute {
+        verdict: if target.pass.is_some() { "pass" } else { "forward" }.to_owned(),
+        reason: target.pass.map(|reason| reason.label().to_owned()),
+        target: target.id,
+        next_hops: target.rows.iter().map(|row| row_view(row, state)).collect(),
+    }
+}
+
+pub(super) fn row_view(row: &RowView, state: &State) -> NextHopView {
+    NextHopView {
+        gateway: Some(row.next_hop.neighbour),
+        interface: interface_name(row.next_hop.port, state),
+        mac: row.mac.map(mac_text),
+        live: row.live,
+    }
+}
+
+fn interface_name(ifindex: u32, state: &State) -> String {
+    match state.links.get(&ifindex) {
+        Some(link) => link.name.clone(),
+        None if ifindex == 0 => String::new(),
+        None => format!("#{ifindex}"),
+    }
+}
+
+/// "aa:bb:cc:dd:ee:ff".
+pub(super) fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+pub(super) fn kind_name(kind: RouteType) -> String {
+    match kind {
+        RouteType::Unknown(number) => format!("type {number}"),
+        known => format!("{known:?}").to_lowercase(),
+    }
+}
+
+/// Names of `rtm_protocol` that operators know from `ip route`.
+fn protocol_name(protocol: u8, own: u8) -> String {
+    match protocol {
+        number if number == own => "underpass",
+        0 => "unspec",
+        1 => "redirect",
+        2 => "kernel",
+        3 => "boot",
+        4 => "static",
+        9 => "ra",
+        11 => "zebra",
+        12 => "bird",
+        16 => "dhcp",
+        80 => "felix",
+        186 => "bgp",
+        188 => "ospf",
+        number => return number.to_string(),
+    }
+    .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::model::{RouteKey, RouteNextHop, Rule, TABLE_LOCAL, TABLE_MAIN};
+
+    fn route(table: u32, prefix: &str, metric: u32, gateway: &str) -> Route {
+        Route {
+            table,
+            prefix: prefix.parse().unwrap(),
+            tos: 0,
+            metric,
+            protocol: 12,
+            kind: RouteType::Unicast,
+            scope: 0,
+            next_hops: vec![RouteNextHop {
+                ifindex: 2,
+                gateway: Some(gateway.parse().unwrap()),
+                weight: 1,
+                on_link: false,
+                dead: false,
+                link_down: false,
+                encapsulated: false,
+            }],
+            nexthop_id: None,
+            mtu: None,
+            preferred_source: None,
+            source_prefix: None,
+            unsupported: false,
+        }
+    }
+
+    fn rule(priority: u32, table: u32) -> Rule {
+        Rule {
+            family: Family::Ipv4,
+            priority,
+            action: RuleAction::Table(table),
+            source: None,
+            destination: None,
+            input_interface: None,
+            output_interface: None,
+            invert: false,
+            mark: None,
+            suppress_prefix_length: None,
+            suppress_interface_group: false,
+            l3mdev: false,
+            has_other_selector: false,
+        }
+    }
+
+    fn state(rules: Vec<Rule>, routes: Vec<Route>) -> State {
+        let mut state = State { rules, ..State::default() };
+        for route in routes {
+            let key: RouteKey = route.key();
+            state.routes.entry(key).or_default().push(route);
+        }
+        state
+    }
+
+    #[test]
+    fn the_winner_is_by_rule_then_metric_and_unused_tables_do_not_count() {
+        let state = state(
+            vec![rule(0, TABLE_LOCAL), rule(100, 300), rule(32766, TABLE_MAIN)],
+            vec![
+                route(TABLE_MAIN, "10.1.0.0/16", 0, "192.0.2.1"),
+                route(300, "10.1.0.0/16", 50, "192.0.2.2"),
+                route(TABLE_MAIN, "10.2.0.0/16", 50, "192.0.2.3"),
+                route(TABLE_MAIN, "10.2.0.0/16", 20, "192.0.2.4"),
+                route(77, "10.3.0.0/16", 0, "192.0.2.5"),
+            ],
+        );
+        let winners: Vec<(String, Vec<IpAddr>)> =
+            winners(&state).iter().map(|(prefix, route)| (prefix.to_string(), gateways(route))).collect();
+        let expected: Vec<(String, Vec<IpAddr>)> = vec![
+            ("10.1.0.0/16".to_owned(), vec!["192.0.2.2".parse().unwrap()]),
+            ("10.2.0.0/16".to_owned(), vec!["192.0.2.4".parse().unwrap()]),
+        ];
+        assert_eq!(winners, expected);
+    }
+
+    #[test]
+    fn a_host_is_covered_by_the_longest_route_around_it() {
+        let state = state(
+            vec![rule(0, TABLE_MAIN)],
+            vec![
+                route(TABLE_MAIN, "0.0.0.0/0", 0, "192.0.2.1"),
+                route(TABLE_MAIN, "10.1.0.0/16", 0, "192.0.2.2"),
+            ],
+        );
+        let winners = winners(&state);
+        let around = |prefix: &str| {
+            covering(&winners, prefix.parse().unwrap()).map(|route| gateways(route)[0].to_string())
+        };
+        assert_eq!(around("10.1.2.3/32").as_deref(), Some("192.0.2.2"));
+        assert_eq!(around("10.2.2.3/32").as_deref(), Some("192.0.2.1"));
+        assert_eq!(around("2001:db8::/64"), None);
+    }
+}

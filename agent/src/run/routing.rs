@@ -1,0 +1,142 @@
+//! The half that learns routes: sessions, RIB, routes of our own in the kernel.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tracing::info;
+
+use crate::bgp::{ShutdownKind, Speaker, StartError};
+use crate::config::model::{Bgp, Kernel};
+use crate::netlink::model::{Delta, State};
+use crate::netlink::route_writer::RouteWriter;
+use crate::reconcile::kernel::{KernelReconciler, Op, Ownership, RouteTarget};
+use crate::rib::model::RibEvent;
+use crate::rib::{Rib, RibConfig};
+
+/// Events that sessions may have under way; a full channel holds the peers back (TCP does the rest).
+const EVENTS: usize = 1024;
+/// Operations per write: the loop looks at notifications, leases and requests in between.
+const BATCH: usize = 2048;
+
+/// Why the routing half cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum RoutingError {
+    /// The sessions cannot start.
+    #[error(transparent)]
+    Speaker(#[from] StartError),
+    /// The kernel cannot be written to.
+    #[error("netlink socket for routes: {0}")]
+    Writer(#[from] io::Error),
+}
+
+/// Sessions, RIB and kernel target. One per agent, owned by the loop.
+#[derive(Debug)]
+pub struct Routing {
+    /// Configuration it runs with.
+    pub config: Bgp,
+    /// Sessions.
+    pub speaker: Speaker,
+    /// Selected routes.
+    pub rib: Rib,
+    /// Where each of our kernel routes stands.
+    pub reconciler: KernelReconciler,
+    events: mpsc::Receiver<RibEvent>,
+    writer: RouteWriter,
+    ops: VecDeque<Op>,
+}
+
+impl Routing {
+    /// Starts the sessions. `state` is the kernel's state, with what a former run left in it.
+    ///
+    /// # Errors
+    /// A listening address is taken, or netlink sockets cannot be opened.
+    pub fn start(bgp: &Bgp, kernel: &Kernel, state: &State, now: Instant) -> Result<Self, RoutingError> {
+        let (sender, events) = mpsc::channel(EVENTS);
+        let mut routing = Self {
+            config: bgp.clone(),
+            writer: RouteWriter::new()?,
+            rib: Rib::new(RibConfig::from(bgp), own_addresses(state), now),
+            reconciler: KernelReconciler::new(Ownership::from(kernel)),
+            speaker: Speaker::start(bgp, sender)?,
+            events,
+            ops: VecDeque::new(),
+        };
+        routing.kernel_changed(state, &Delta::full());
+        Ok(routing)
+    }
+
+    /// Waits for the next event of a session. Cancel-safe.
+    pub async fn next_event(&mut self) -> Option<RibEvent> {
+        self.events.recv().await
+    }
+
+    /// Takes in an event and those that are there already.
+    pub fn handle(&mut self, first: RibEvent, now: Instant) {
+        let mut changed = self.rib.handle(first, now);
+        for _ in 0..EVENTS {
+            let Ok(event) = self.events.try_recv() else { break };
+            changed.extend(self.rib.handle(event, now));
+        }
+        self.want(changed);
+    }
+
+    /// Takes in what the kernel changed.
+    pub fn kernel_changed(&mut self, state: &State, delta: &Delta) {
+        if delta.full || !delta.interfaces.is_empty() {
+            let changed = self.rib.set_own_addresses(own_addresses(state));
+            self.want(changed);
+        }
+        self.reconciler.on_kernel_changed(state, delta);
+    }
+
+    /// Does what is due: timers of the RIB, and at most one batch of writes.
+    pub async fn work(&mut self, state: &State, now: Instant) {
+        let changed = self.rib.tick(now);
+        self.want(changed);
+        if self.rib.ready() {
+            self.reconciler.allow_deletes(state);
+        }
+        self.reconciler.tick(now);
+        self.ops.extend(self.reconciler.next_ops(state, now));
+        let batch: Vec<Op> = self.ops.drain(..self.ops.len().min(BATCH)).collect();
+        if batch.is_empty() {
+            return;
+        }
+        let results = self.writer.execute(&batch).await;
+        self.reconciler.on_results(&batch, results, Instant::now());
+    }
+
+    /// When [`Self::work`] has something to do next; in the past when it has something right now.
+    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        if !self.ops.is_empty() || self.reconciler.has_work() {
+            return Some(now);
+        }
+        self.rib.next_deadline().into_iter().chain(self.reconciler.next_deadline()).min()
+    }
+
+    /// Ends the sessions. Routes stay unless `flush`.
+    pub async fn stop(mut self, state: &State, flush: bool) {
+        self.speaker.shutdown(ShutdownKind::Stop).await;
+        if flush {
+            let ops = crate::reconcile::kernel::plan::flush(state, self.reconciler.ownership());
+            let results = self.writer.execute(&ops).await;
+            let failed = results.iter().filter(|result| result.is_err()).count();
+            info!(routes = ops.len(), failed, "took our routes out of the kernel");
+        }
+    }
+
+    fn want(&mut self, changed: BTreeSet<ipnet::IpNet>) {
+        if !changed.is_empty() {
+            let rib = &self.rib;
+            self.reconciler
+                .on_desired_changed(changed.into_iter().map(|prefix| (prefix, rib.selected(&prefix))));
+        }
+    }
+}
+
+fn own_addresses(state: &State) -> BTreeSet<IpAddr> {
+    state.addresses.iter().map(|address| address.address.addr()).collect()
+}
