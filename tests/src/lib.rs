@@ -1,4 +1,9 @@
 //! Network-namespace labs, packet builders and fake peers for the tests, the demo and the benches.
 
 pub mod bpf;
+pub mod daemon;
+pub mod kernel;
+pub mod lab;
+pub mod netns;
 pub mod packet;
+pub mod wait;
