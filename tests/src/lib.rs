@@ -1,9 +1,13 @@
 //! Network-namespace labs, packet builders and fake peers for the tests, the demo and the benches.
 
+pub mod agent;
 pub mod bpf;
 pub mod daemon;
 pub mod kernel;
 pub mod lab;
 pub mod netns;
 pub mod packet;
+pub mod reference;
+pub mod topology;
 pub mod wait;
+pub mod xdp;

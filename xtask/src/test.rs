@@ -33,7 +33,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if !args.rest.iter().take_while(|arg| *arg != "--").any(chooses) {
         test.args(["--workspace", "--exclude", "underpass-ebpf"]);
     }
-    test.args(&args.rest).env("UNDERPASS_BIN", process::target_dir().join("debug/underpass"));
+    test.args(&args.rest)
+        .env("UNDERPASS_BIN", process::target_dir().join("debug/underpass"))
+        // A backtrace for every error that a poll loop swallows would cost more than the tests.
+        .env("RUST_LIB_BACKTRACE", "0");
     let result = process::run(&mut test);
     let seconds = started.elapsed().as_secs();
     match result {
