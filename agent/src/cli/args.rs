@@ -45,6 +45,12 @@ pub(super) enum Command {
     Lookup(Lookup),
     /// Packets and bytes by port and reason
     Counters(Read),
+    /// Detach the XDP programs and remove our routes; only while no agent runs
+    Flush,
+    /// Kill switch: leave every packet to the kernel, until `on`; needs no running agent
+    Off,
+    /// Let the XDP programs forward again
+    On,
     /// Work with the configuration file
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -8,14 +8,15 @@ mod check;
 mod output;
 mod query;
 pub mod render;
+mod switch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::config;
 use crate::config::model::Agent;
+use crate::config::{self, Config};
 use args::{Cli, Command, ConfigCommand};
 use output::{Exit, OutputFormat};
 
@@ -46,10 +47,23 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Routes(read) => query::routes(&agent(cli)?, read.output),
         Command::Lookup(lookup) => query::lookup(&agent(cli)?, lookup),
         Command::Counters(read) => query::counters(&agent(cli)?, read.output),
+        Command::Flush => switch::flush(&config(cli)?),
+        Command::Off => switch::set_enabled(&agent(cli)?, false),
+        Command::On => switch::set_enabled(&agent(cli)?, true),
         Command::Config(ConfigCommand::Check) => check::check(cli.config_path()),
         Command::Config(ConfigCommand::Example) => output::print(config::EXAMPLE),
         Command::Version(read) => version(read.output),
     }
+}
+
+/// The configuration with the command line's paths, refused when it has errors.
+fn config(cli: &Cli) -> anyhow::Result<Config> {
+    let (mut config, warnings) = config::load(cli.config_path())?;
+    for warning in warnings {
+        output::print_warning(cli.config_path(), &warning);
+    }
+    override_paths(cli, &mut config.agent);
+    Ok(config)
 }
 
 /// Socket and pin folder, also of a file with errors, and without one the defaults.
