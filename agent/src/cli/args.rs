@@ -35,6 +35,8 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Run the agent in the foreground
+    Run,
     /// Health of the agent, its ports, sessions and routes; exit code 1 when there is a problem
     Status(Read),
     /// BGP sessions

@@ -13,10 +13,11 @@ mod switch;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 
 use crate::config::model::Agent;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Problem};
 use args::{Cli, Command, ConfigCommand};
 use output::{Exit, OutputFormat};
 
@@ -42,12 +43,13 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
     match &cli.command {
+        Command::Run => run(cli),
         Command::Status(read) => query::status(&agent(cli)?, read.output),
         Command::Peers(read) => query::peers(&agent(cli)?, read.output),
         Command::Routes(read) => query::routes(&agent(cli)?, read.output),
         Command::Lookup(lookup) => query::lookup(&agent(cli)?, lookup),
         Command::Counters(read) => query::counters(&agent(cli)?, read.output),
-        Command::Flush => switch::flush(&config(cli)?),
+        Command::Flush => switch::flush(&config(cli)?.0),
         Command::Off => switch::set_enabled(&agent(cli)?, false),
         Command::On => switch::set_enabled(&agent(cli)?, true),
         Command::Config(ConfigCommand::Check) => check::check(cli.config_path()),
@@ -56,14 +58,11 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
     }
 }
 
-/// The configuration with the command line's paths, refused when it has errors.
-fn config(cli: &Cli) -> anyhow::Result<Config> {
+/// The configuration with the command line's paths, refused when it has errors; and its warnings.
+fn config(cli: &Cli) -> anyhow::Result<(Config, Vec<Problem>)> {
     let (mut config, warnings) = config::load(cli.config_path())?;
-    for warning in warnings {
-        output::print_warning(cli.config_path(), &warning);
-    }
     override_paths(cli, &mut config.agent);
-    Ok(config)
+    Ok((config, warnings))
 }
 
 /// Socket and pin folder, also of a file with errors, and without one the defaults.
@@ -85,6 +84,25 @@ fn override_paths(cli: &Cli, agent: &mut Agent) {
     };
     set(&mut agent.socket, &cli.socket);
     set(&mut agent.bpffs, &cli.bpffs);
+}
+
+fn run(cli: &Cli) -> anyhow::Result<Exit> {
+    let (config, warnings) = config(cli)?;
+    crate::obs::log::init(&config.log)?;
+    for warning in warnings {
+        tracing::warn!("{}:{warning}", cli.config_path().display());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    match runtime.block_on(crate::run::run(config)) {
+        Ok(()) => Ok(Exit::Fine),
+        Err(error) => {
+            tracing::error!("{error:#}");
+            Ok(Exit::Problem)
+        }
+    }
 }
 
 fn version(format: OutputFormat) -> anyhow::Result<Exit> {

@@ -1,14 +1,11 @@
 //! Standard output that survives a closed pipe, and exit codes.
 
 use std::io::{self, ErrorKind, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::ValueEnum;
 use serde::Serialize;
-
-use crate::config::Problem;
 
 /// `-o`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -62,11 +59,6 @@ pub(super) fn print_json(report: &impl Serialize) -> anyhow::Result<Exit> {
 /// Prints an error with its causes to standard error.
 pub(super) fn print_error(error: &anyhow::Error) {
     to_stderr(&format!("error: {error:#}\n"));
-}
-
-/// Prints a warning about the configuration to standard error.
-pub(super) fn print_warning(path: &Path, problem: &Problem) {
-    to_stderr(&format!("{}:{problem}\n", path.display()));
 }
 
 fn to_stderr(text: &str) {
