@@ -15,12 +15,14 @@ const ORIGINATOR: &[u8] = &[0x80, 9, 4, 10, 0, 0, 3];
 const CLUSTERS: &[u8] = &[0x80, 10, 8, 1, 1, 1, 1, 2, 2, 2, 2];
 /// 10.64.1.0/26 and 10.64.2.0/24.
 const NLRI: &[u8] = &[26, 10, 64, 1, 0, 24, 10, 64, 2];
-/// fd00:1::/48 via fd00::5.
+/// `fd00:1::/48` via `fd00::5`.
 const MP_REACH: &[u8] = &[
     0x80, 14, 28, 0, 2, 1, 16, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 48, 0xfd, 0, 0, 1, 0, 0,
 ];
-/// fd00:2::/48.
+/// `fd00:2::/48`.
 const MP_UNREACH: &[u8] = &[0x80, 15, 10, 0, 2, 1, 48, 0xfd, 0, 0, 2, 0, 0];
+
+type AttributeList = &'static [&'static [u8]];
 
 #[derive(Clone, Copy)]
 struct Kind {
@@ -83,7 +85,7 @@ fn well_formed_updates() {
         name: &'static str,
         kind: Kind,
         withdrawn: &'static [u8],
-        attributes: &'static [&'static [u8]],
+        attributes: AttributeList,
         nlri: &'static [u8],
         expected: Vec<RibEvent>,
     }
@@ -243,7 +245,7 @@ fn well_formed_updates() {
 
 #[test]
 fn end_of_rib() {
-    let cases: [(&str, &[&[u8]], Option<Family>); 4] = [
+    let cases: [(&str, AttributeList, Option<Family>); 4] = [
         ("IPv4", &[], Some(Family::Ipv4)),
         ("IPv6", &[&[0x80, 15, 3, 0, 2, 1]], Some(Family::Ipv6)),
         ("IPv4 as MP_UNREACH_NLRI", &[&[0x80, 15, 3, 0, 1, 1]], Some(Family::Ipv4)),
@@ -263,7 +265,7 @@ fn errors_that_withdraw_the_routes() {
     struct Case {
         name: &'static str,
         kind: Kind,
-        attributes: &'static [&'static [u8]],
+        attributes: AttributeList,
         subcode: u8,
     }
     let cases = [
@@ -363,7 +365,7 @@ fn errors_that_withdraw_the_routes() {
 
 #[test]
 fn errors_that_leave_an_attribute_out() {
-    let cases: [(&str, Kind, &[&[u8]]); 4] = [
+    let cases: [(&str, Kind, AttributeList); 4] = [
         ("AGGREGATOR of three octets", EXTERNAL, &[ORIGIN, AS_PATH, NEXT_HOP, &[0xc0, 7, 3, 0, 0, 0]]),
         ("ATOMIC_AGGREGATE with a value", EXTERNAL, &[ORIGIN, AS_PATH, NEXT_HOP, &[0x40, 6, 1, 0]]),
         (
@@ -387,7 +389,8 @@ fn errors_that_leave_an_attribute_out() {
 
 #[test]
 fn errors_that_reset_the_session() {
-    let cases: [(&str, &[u8], &[&[u8]], &[u8], u8); 7] = [
+    type Case = (&'static str, &'static [u8], AttributeList, &'static [u8], u8);
+    let cases: [Case; 7] = [
         ("prefix length 33", &[], &[ORIGIN, AS_PATH, NEXT_HOP], &[33, 10, 0, 0, 0, 0], 10),
         ("prefix that ends outside", &[], &[ORIGIN, AS_PATH, NEXT_HOP], &[24, 10, 0], 10),
         ("withdrawn prefix length 40", &[40, 1, 2, 3, 4, 5], &[], &[], 10),
