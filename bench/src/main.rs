@@ -1,7 +1,31 @@
-//! Benchmarks: each prints a table and writes JSON.
+//! Benchmarks in pairs on a veth rig: each prints a table for people, and writes JSON and an SVG on demand.
+//!
+//! Run it by `cargo xtask bench`, which builds the agent beside it.
+
 mod chart;
+mod column;
+mod forward;
 mod machine;
+mod object;
 mod random;
 mod report;
+mod rig;
+mod routers;
 mod stats;
-fn main() {}
+mod traffic;
+
+use clap::Parser;
+
+/// Benchmarks of Underpass. They need root and keep to network namespaces of their own.
+#[derive(Debug, Parser)]
+#[command(name = "underpass-bench", version)]
+enum Command {
+    /// A packet's cost by plain Linux forwarding, by bpf_fib_lookup, by Underpass and without a lookup.
+    Forward(forward::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Command::parse() {
+        Command::Forward(args) => forward::run(&args),
+    }
+}

@@ -1,0 +1,181 @@
+//! The forwarders on the router: rival programs, and an agent that runs there as it does anywhere.
+
+use std::env;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use aya::Ebpf;
+use aya::maps::{Array, DevMap};
+use aya::programs::{ProgramInfo, XdpMode, loaded_programs};
+use nix::net::if_::if_nametoindex;
+use serde::Deserialize;
+use underpass_common::abi::{self, Control, port_slot};
+use underpass_common::nexthop::{NEXT_HOP_LIVE, NextHop, PORT_EGRESS, PORT_INGRESS, Port};
+use underpass_tests::daemon::Process;
+use underpass_tests::wait;
+
+use crate::column::Column;
+use crate::object;
+use crate::rig::{EGRESS, EGRESS_MAC, ROUTED, Rig, next_hop_mac, router_mac};
+use crate::traffic::Traffic;
+
+/// Time for a router to forward everything after its start.
+const READY: Duration = Duration::from_secs(60);
+/// The next-hop row that `rival_floor` sends everything to.
+const FLOOR_ROW: u32 = 1;
+
+/// Everything that forwards besides the kernel.
+pub struct Routers {
+    rivals: Ebpf,
+    agent: Process,
+    program_ids: [Option<u32>; Column::ALL.len()],
+}
+
+/// What BPF statistics say about a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProgramTime {
+    /// Time in the program.
+    pub time: Duration,
+    /// Runs.
+    pub runs: u64,
+}
+
+impl Routers {
+    /// Attaches the rivals, starts the agent, and waits until every column forwards all destinations.
+    ///
+    /// # Errors
+    /// A program is refused, the agent ends, or a column does not forward.
+    pub fn start(rig: &Rig, traffic: &mut Traffic) -> anyhow::Result<Self> {
+        let rivals = rig.router.enter(start_rivals)??;
+        let agent = start_agent(rig)?;
+        let mut routers = Self { rivals, agent, program_ids: [None; Column::ALL.len()] };
+        for column in Column::ALL {
+            wait::until(&format!("the column {} forwards", column.label()), READY, || {
+                // An agent that has ended will not come back: no reason to wait.
+                routers
+                    .agent
+                    .check()
+                    .map_or_else(|ended| Ok(Err(ended)), |()| routers.forwards(rig, traffic, column).map(Ok))
+            })??;
+            routers.program_ids[usize::from(column.number())] = program_id(rig, column)?;
+        }
+        Ok(routers)
+    }
+
+    /// Sends one frame to every destination.
+    fn forwards(&self, rig: &Rig, traffic: &mut Traffic, column: Column) -> anyhow::Result<()> {
+        let frames = u64::try_from(rig.destinations.len()).unwrap_or(u64::MAX);
+        let pass = traffic.pass(rig, column, frames)?;
+        ensure!(
+            pass.delivered == pass.sent,
+            "of {} frames to {} destinations {} arrived, {} by the wrong way, {} with a wrong MAC or TTL{}",
+            pass.sent,
+            frames,
+            pass.delivered,
+            pass.by_other_way,
+            pass.unexpected,
+                String::new()
+            }
+        );
+        Ok(())
+    }
+
+    /// What the statistics say about a column's program; `None` for the kernel's column.
+    ///
+    /// # Errors
+    /// The program is gone.
+    pub fn program_time(&self, column: Column) -> anyhow::Result<Option<ProgramTime>> {
+        let Some(id) = self.program_ids[usize::from(column.number())] else { return Ok(None) };
+        let info: ProgramInfo = loaded_programs()
+            .filter_map(Result::ok)
+            .find(|info| info.id() == id)
+            .with_context(|| format!("the program of the column {} is gone", column.label()))?;
+        Ok(Some(ProgramTime { time: info.run_time(), runs: info.run_count() }))
+    }
+}
+
+/// Fills the rivals' tables and attaches the rivals. Runs in the router's namespace: device maps and
+/// names of devices belong to one.
+fn start_rivals() -> anyhow::Result<Ebpf> {
+    let mut object = object::open()?;
+    let egress = if_nametoindex(EGRESS)?;
+    let control = Control { lease_until: u64::MAX, enabled: 1, reserved: 0 };
+    Array::try_from(object::map(&mut object, abi::map::CONTROL)?)?.set(0, control, 0)?;
+    let row = NextHop {
+        ifindex: egress,
+        state: NEXT_HOP_LIVE,
+        destination_mac: next_hop_mac(FLOOR_ROW),
+        source_mac: EGRESS_MAC,
+        mtu: 1500,
+        reserved: [0; 2],
+    };
+    Array::try_from(object::map(&mut object, abi::map::NEXT_HOPS)?)?.set(FLOOR_ROW, row, 0)?;
+    let mut devices = DevMap::try_from(object::map(&mut object, abi::map::TX_PORTS)?)?;
+    devices.set(port_slot(egress), egress, None, 0)?;
+    let port = Port { ifindex: egress, number: 1, flags: PORT_EGRESS, mac: EGRESS_MAC, ..Port::default() };
+    set_port(&mut object, port)?;
+    for (number, column) in (2..).zip(Column::ALL) {
+        let Some(name) = column.rival() else { continue };
+        let (ifindex, mac) = (if_nametoindex(column.port())?, router_mac(column));
+        set_port(&mut object, Port { ifindex, number, flags: PORT_INGRESS, mac, ..Port::default() })?;
+        let program = object::load(&mut object, name)?;
+        program.attach(column.port(), XdpMode::Driver).with_context(|| format!("cannot attach {name}"))?;
+    }
+    Ok(object)
+}
+
+fn set_port(object: &mut Ebpf, port: Port) -> anyhow::Result<()> {
+    let mut ports = Array::try_from(object::map(object, abi::map::PORTS)?)?;
+    Ok(ports.set(port_slot(port.ifindex), port, 0)?)
+}
+
+/// Starts the agent in the router's namespace, with a configuration as an operator would write it.
+fn start_agent(rig: &Rig) -> anyhow::Result<Process> {
+    let dir = rig.lab.machine_dir("router")?;
+    let config = dir.join("underpass.toml");
+    let text = format!(
+        "[agent]\nsocket = {:?}\nbpffs = {:?}\n\n[datapath]\nports = [{:?}, {EGRESS:?}]\naccelerate = [\"{ROUTED}\"]\n",
+        dir.join("underpass.sock"),
+        rig.lab.bpffs().join("underpass"),
+        Column::Underpass.port(),
+    );
+    std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
+    let mut command = rig.router.command(agent_binary()?);
+    command.arg("run").arg("--config").arg(&config);
+    Process::start("underpass", command, &dir.join("underpass.log"))
+}
+
+/// The agent: `$UNDERPASS_BIN`, which `cargo xtask bench` sets, or beside this program.
+fn agent_binary() -> anyhow::Result<PathBuf> {
+    if let Some(path) = env::var_os("UNDERPASS_BIN") {
+        return Ok(PathBuf::from(path));
+    }
+    let own = env::current_exe().context("cannot find out where this program is")?;
+    let path = own.with_file_name("underpass");
+    if !path.is_file() {
+        bail!("{} does not exist; run `cargo xtask bench`, which builds it", path.display());
+    }
+    Ok(path)
+}
+
+/// The id of the program on a column's port; `None` for the kernel's column.
+fn program_id(rig: &Rig, column: Column) -> anyhow::Result<Option<u32>> {
+    #[derive(Deserialize)]
+    struct Link {
+        xdp: Option<Attached>,
+    }
+    #[derive(Deserialize)]
+    struct Attached {
+        prog: Program,
+    }
+    #[derive(Deserialize)]
+    struct Program {
+        id: u32,
+    }
+    let port = column.port();
+    let links: Vec<Link> = rig.router.ip_json(&format!("link show dev {port}"))?;
+    let attached = links.into_iter().next().and_then(|link| link.xdp).map(|attached| attached.prog.id);
+    ensure!(attached.is_some() != (column == Column::Kernel), "{port} has a program: {}", attached.is_some());
+    Ok(attached)
+}
