@@ -27,7 +27,7 @@ const FLOOR_ROW: u32 = 1;
 
 /// Everything that forwards besides the kernel.
 pub struct Routers {
-    rivals: Ebpf,
+    _rivals: Ebpf,
     agent: Process,
     program_ids: [Option<u32>; Column::ALL.len()],
 }
@@ -49,7 +49,7 @@ impl Routers {
     pub fn start(rig: &Rig, traffic: &mut Traffic) -> anyhow::Result<Self> {
         let rivals = rig.router.enter(start_rivals)??;
         let agent = start_agent(rig)?;
-        let mut routers = Self { rivals, agent, program_ids: [None; Column::ALL.len()] };
+        let mut routers = Self { _rivals: rivals, agent, program_ids: [None; Column::ALL.len()] };
         for column in Column::ALL {
             wait::until(&format!("the column {} forwards", column.label()), READY, || {
                 // An agent that has ended will not come back: no reason to wait.
