@@ -185,8 +185,9 @@ mod tests {
     use super::{Chart, Group, svg, tick_step};
     use crate::stats::Summary;
 
-    fn bar(median: f64) -> Option<Summary> {
-        Some(Summary { median, min: median * 0.9, max: median * 1.25 })
+    fn bars(medians: [Option<f64>; 3]) -> Vec<Option<Summary>> {
+        let bar = |median: f64| Summary { median, min: median * 0.9, max: median * 1.25 };
+        medians.map(|median| median.map(bar)).to_vec()
     }
 
     fn chart() -> Chart {
@@ -196,8 +197,11 @@ mod tests {
             axis: "ns".to_owned(),
             series: ["kernel", "fib-helper", "underpass"].map(str::to_owned).to_vec(),
             groups: vec![
-                Group { label: "100 routes".to_owned(), bars: vec![bar(1360.0), bar(600.0), bar(400.0)] },
-                Group { label: "10,000 routes".to_owned(), bars: vec![bar(1700.0), None, bar(800.0)] },
+                Group {
+                    label: "100 routes".to_owned(),
+                    bars: bars([Some(1360.0), Some(600.0), Some(400.0)]),
+                },
+                Group { label: "10,000 routes".to_owned(), bars: bars([Some(1700.0), None, Some(800.0)]) },
             ],
         }
     }

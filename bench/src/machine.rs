@@ -13,8 +13,8 @@ pub struct Machine {
     pub cpu: String,
     /// Logical processors that are online.
     pub cores: u32,
-    /// The processor reports a hypervisor: a virtual machine.
-    pub virtual_machine: bool,
+    /// Runs under a hypervisor, by the processor's flags.
+    pub hypervisor: bool,
     /// Kernel release.
     pub kernel: String,
     /// Memory in MiB.
@@ -41,8 +41,7 @@ impl Machine {
         Ok(Self {
             cpu: field(&cpuinfo, "model name").unwrap_or("unknown").to_owned(),
             cores: u32::try_from(cpuinfo.lines().filter(|line| line.starts_with("processor")).count())?,
-            virtual_machine: field(&cpuinfo, "flags")
-                .is_some_and(|f| f.split(' ').any(|f| f == "hypervisor")),
+            hypervisor: field(&cpuinfo, "flags").is_some_and(|f| f.split(' ').any(|f| f == "hypervisor")),
             kernel: read(Path::new("/proc/sys/kernel/osrelease"))?.trim().to_owned(),
             memory_mib: memory_kib / 1024,
             bpf_jit: std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable")

@@ -20,7 +20,7 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "underpass-bench", version)]
 enum Command {
-    /// A packet's cost by plain Linux forwarding, by bpf_fib_lookup, by Underpass and without a lookup.
+    /// A packet's cost by plain Linux forwarding, by the kernel's lookup helper, by Underpass and without a lookup.
     Forward(forward::Args),
 }
 

@@ -161,9 +161,10 @@ fn forwarded(snmp: &str) -> Option<u64> {
 
 /// MAC address of a next hop.
 pub fn next_hop_mac(number: u32) -> [u8; 6] {
-    let [a, b, c, d, e] = NEXT_HOP_MAC;
-    let [last, ..] = number.to_le_bytes();
-    [a, b, c, d, e, last]
+    let mut mac = [0; 6];
+    mac[..5].copy_from_slice(&NEXT_HOP_MAC);
+    mac[5] = number.to_le_bytes()[0];
+    mac
 }
 
 fn mac_text(mac: [u8; 6]) -> String {

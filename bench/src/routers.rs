@@ -1,7 +1,5 @@
 //! The forwarders on the router: rival programs, and an agent that runs there as it does anywhere.
 
-use std::env;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -12,23 +10,24 @@ use nix::net::if_::if_nametoindex;
 use serde::Deserialize;
 use underpass_common::abi::{self, Control, port_slot};
 use underpass_common::nexthop::{NEXT_HOP_LIVE, NextHop, PORT_EGRESS, PORT_INGRESS, Port};
-use underpass_tests::daemon::Process;
-use underpass_tests::wait;
+use underpass_tests::agent::Agent;
 
 use crate::column::Column;
 use crate::object;
 use crate::rig::{EGRESS, EGRESS_MAC, ROUTED, Rig, next_hop_mac, router_mac};
 use crate::traffic::Traffic;
 
-/// Time for a router to forward everything after its start.
-const READY: Duration = Duration::from_secs(60);
+/// Time for the agent to compile all routes after its start.
+const READY: Duration = Duration::from_mins(1);
 /// The next-hop row that `rival_floor` sends everything to.
 const FLOOR_ROW: u32 = 1;
 
 /// Everything that forwards besides the kernel.
 pub struct Routers {
+    /// Programs and maps live as long as this does.
     _rivals: Ebpf,
-    agent: Process,
+    /// Stops when this is dropped.
+    _agent: Agent,
     program_ids: [Option<u32>; Column::ALL.len()],
 }
 
@@ -42,43 +41,21 @@ pub struct ProgramTime {
 }
 
 impl Routers {
-    /// Attaches the rivals, starts the agent, and waits until every column forwards all destinations.
+    /// Attaches the rivals, starts the agent, waits until it has compiled the routes, and proves that every
+    /// column forwards to all destinations.
     ///
     /// # Errors
-    /// A program is refused, the agent ends, or a column does not forward.
+    /// A program is refused, the agent ends or is not ready in time, or a column does not forward.
     pub fn start(rig: &Rig, traffic: &mut Traffic) -> anyhow::Result<Self> {
         let rivals = rig.router.enter(start_rivals)??;
-        let agent = start_agent(rig)?;
-        let mut routers = Self { _rivals: rivals, agent, program_ids: [None; Column::ALL.len()] };
+        let mut agent = Agent::start(&rig.lab, "router", &agent_config())?;
+        agent.wait_synced(READY)?;
+        let mut program_ids = [None; Column::ALL.len()];
         for column in Column::ALL {
-            wait::until(&format!("the column {} forwards", column.label()), READY, || {
-                // An agent that has ended will not come back: no reason to wait.
-                routers
-                    .agent
-                    .check()
-                    .map_or_else(|ended| Ok(Err(ended)), |()| routers.forwards(rig, traffic, column).map(Ok))
-            })??;
-            routers.program_ids[usize::from(column.number())] = program_id(rig, column)?;
+            prove(rig, traffic, &agent, column)?;
+            program_ids[usize::from(column.number())] = program_id(rig, column)?;
         }
-        Ok(routers)
-    }
-
-    /// Sends one frame to every destination.
-    fn forwards(&self, rig: &Rig, traffic: &mut Traffic, column: Column) -> anyhow::Result<()> {
-        let frames = u64::try_from(rig.destinations.len()).unwrap_or(u64::MAX);
-        let pass = traffic.pass(rig, column, frames)?;
-        ensure!(
-            pass.delivered == pass.sent,
-            "of {} frames to {} destinations {} arrived, {} by the wrong way, {} with a wrong MAC or TTL{}",
-            pass.sent,
-            frames,
-            pass.delivered,
-            pass.by_other_way,
-            pass.unexpected,
-                String::new()
-            }
-        );
-        Ok(())
+        Ok(Self { _rivals: rivals, _agent: agent, program_ids })
     }
 
     /// What the statistics say about a column's program; `None` for the kernel's column.
@@ -130,33 +107,31 @@ fn set_port(object: &mut Ebpf, port: Port) -> anyhow::Result<()> {
     Ok(ports.set(port_slot(port.ifindex), port, 0)?)
 }
 
-/// Starts the agent in the router's namespace, with a configuration as an operator would write it.
-fn start_agent(rig: &Rig) -> anyhow::Result<Process> {
-    let dir = rig.lab.machine_dir("router")?;
-    let config = dir.join("underpass.toml");
-    let text = format!(
-        "[agent]\nsocket = {:?}\nbpffs = {:?}\n\n[datapath]\nports = [{:?}, {EGRESS:?}]\naccelerate = [\"{ROUTED}\"]\n",
-        dir.join("underpass.sock"),
-        rig.lab.bpffs().join("underpass"),
-        Column::Underpass.port(),
-    );
-    std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
-    let mut command = rig.router.command(agent_binary()?);
-    command.arg("run").arg("--config").arg(&config);
-    Process::start("underpass", command, &dir.join("underpass.log"))
+/// The agent's configuration, as an operator would write it.
+fn agent_config() -> String {
+    format!(
+        "[datapath]\nports = [\"{}\", \"{EGRESS}\"]\naccelerate = [\"{ROUTED}\"]\n",
+        Column::Underpass.port()
+    )
 }
 
-/// The agent: `$UNDERPASS_BIN`, which `cargo xtask bench` sets, or beside this program.
-fn agent_binary() -> anyhow::Result<PathBuf> {
-    if let Some(path) = env::var_os("UNDERPASS_BIN") {
-        return Ok(PathBuf::from(path));
+/// Sends one frame to every destination; all have to arrive by the way that the column is about.
+fn prove(rig: &Rig, traffic: &mut Traffic, agent: &Agent, column: Column) -> anyhow::Result<()> {
+    let frames = u64::try_from(rig.destinations.len()).context("destinations are few")?;
+    let pass = traffic.pass(rig, column, frames)?;
+    if pass.delivered == pass.sent {
+        return Ok(());
     }
-    let own = env::current_exe().context("cannot find out where this program is")?;
-    let path = own.with_file_name("underpass");
-    if !path.is_file() {
-        bail!("{} does not exist; run `cargo xtask bench`, which builds it", path.display());
-    }
-    Ok(path)
+    let counters = if column == Column::Underpass { agent.client().counters()?.counters } else { Vec::new() };
+    let reasons: Vec<_> = counters.iter().map(|row| format!("{} {}", row.packets, row.reason)).collect();
+    bail!(
+        "the column {} does not forward: of {} frames {} arrived, {} by the wrong way, {} with a wrong MAC or TTL; counters: {reasons:?}",
+        column.label(),
+        pass.sent,
+        pass.delivered,
+        pass.by_other_way,
+        pass.unexpected
+    )
 }
 
 /// The id of the program on a column's port; `None` for the kernel's column.

@@ -79,10 +79,11 @@ impl Traffic {
             sink.attach("sink", XdpMode::Driver).context("cannot attach the sink")?;
             anyhow::Ok(())
         })??;
-        let mut addresses = Box::new([0; DESTINATIONS]);
-        for (slot, address) in addresses.iter_mut().zip(&rig.destinations) {
-            *slot = u32::from_ne_bytes(address.octets());
-        }
+        let addresses = rig.destinations.iter().map(|address| u32::from_ne_bytes(address.octets()));
+        let addresses: Box<[u32; DESTINATIONS]> = addresses
+            .collect::<Box<[u32]>>()
+            .try_into()
+            .map_err(|_| anyhow::anyhow!("the generator takes {DESTINATIONS} destinations"))?;
         let mut map: Array<_, [u32; DESTINATIONS]> =
             object::map(&mut object, bench::map::DESTINATIONS)?.try_into()?;
         map.set(0, *addresses, 0)?;

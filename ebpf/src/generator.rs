@@ -2,7 +2,7 @@
 //!
 //! The source runs under `BPF_PROG_TEST_RUN` with live frames: no socket, no system call per packet.
 
-use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP};
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_REDIRECT};
 use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{Array, PerCpuArray};
@@ -36,6 +36,13 @@ fn frame(ctx: &XdpContext) -> Option<*mut [u16; FRAME_LEN / 2]> {
     (start + FRAME_LEN <= ctx.data_end()).then_some(start as *mut [u16; FRAME_LEN / 2])
 }
 
+/// The halves of a word, the lower one first.
+#[inline(always)]
+const fn words(word: u32) -> [u16; 2] {
+    let [a, b, c, d] = word.to_le_bytes();
+    [u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])]
+}
+
 /// Writes the next destination and what forwarding has changed, and redirects.
 #[xdp]
 fn bench_generate(ctx: XdpContext) -> u32 {
@@ -53,7 +60,7 @@ fn bench_generate(ctx: XdpContext) -> u32 {
         let sequence = generator.sequence;
         generator.sequence = sequence.wrapping_add(1);
         let destination = (*destinations)[sequence as usize & (DESTINATIONS - 1)];
-        let (first, second) = (destination as u16, (destination >> 16) as u16);
+        let [first, second] = words(destination);
         let sum = generator.partial_sum + u32::from(first) + u32::from(second);
         let folded = (sum & 0xffff) + (sum >> 16);
         let folded = (folded & 0xffff) + (folded >> 16);
@@ -64,11 +71,11 @@ fn bench_generate(ctx: XdpContext) -> u32 {
         frame[4] = generator.macs[4];
         frame[5] = generator.macs[5];
         frame[TTL_PROTOCOL] = generator.ttl_protocol;
-        frame[CHECKSUM] = !(folded as u16);
+        frame[CHECKSUM] = !words(folded)[0];
         frame[DESTINATION] = first;
         frame[DESTINATION + 1] = second;
-        frame[SOURCE_PORT] = (sequence.wrapping_mul(0x9e37_79b1) >> 16) as u16;
-        bpf_redirect(generator.ifindex, 0) as u32
+        frame[SOURCE_PORT] = words(sequence.wrapping_mul(0x9e37_79b1))[1];
+        if bpf_redirect(generator.ifindex, 0) == i64::from(XDP_REDIRECT) { XDP_REDIRECT } else { XDP_ABORTED }
     }
 }
 
