@@ -1,7 +1,17 @@
-//! The kernel's forwarding state: what it is ([`model`]) and how it is read ([`monitor`]).
+//! The kernel's forwarding state: what it is ([`model`]), how it is read ([`monitor`]), and questions
+//! to the kernel ([`query`], [`neighbour`]).
+//!
+//! Pure: [`decode`] (messages to events), [`apply`] (events to state), [`install`] (dumps to state).
 
+pub mod apply;
+pub mod decode;
+pub mod dump;
+pub mod install;
 pub mod model;
 pub mod monitor;
 pub mod neighbour;
+mod order;
 pub mod query;
-pub mod route_writer;
+pub mod requests;
+mod settings;
+mod watch;

@@ -1,0 +1,200 @@
+//! What a notification does to the state. Pure.
+//!
+//! Notifications may repeat what a dump already showed, so every event leads to the same state when
+//! it is applied twice. What cannot be derived with certainty is marked unsupported, which keeps the
+//! fast path off it, and asked for again by a dump.
+
+use std::collections::BTreeSet;
+
+use super::decode::Event;
+use super::model::{Delta, IfIndex, Link, Route, State};
+use super::order;
+
+/// A part of the state that is read by one dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// Links.
+    Links,
+    /// Addresses.
+    Addresses,
+    /// Neighbours.
+    Neighbours,
+    /// Rules.
+    Rules,
+    /// Routes.
+    Routes,
+    /// `/proc/sys/net/ipv4/conf`.
+    Settings,
+}
+
+impl Part {
+    /// All parts, in the order in which they have to be read.
+    pub const ALL: [Self; 6] =
+        [Self::Links, Self::Addresses, Self::Neighbours, Self::Rules, Self::Routes, Self::Settings];
+}
+
+impl Event {
+    /// The part that a dump would show the event in.
+    pub const fn part(&self) -> Part {
+        match self {
+            Self::Link(_) | Self::LinkGone(_) => Part::Links,
+            Self::Address(_) | Self::AddressGone(_) => Part::Addresses,
+            Self::Neighbour(_) | Self::NeighbourGone(..) => Part::Neighbours,
+            Self::Rule(_) | Self::RuleGone(_) => Part::Rules,
+            Self::Route(..) | Self::RouteGone(_) | Self::NexthopObject => Part::Routes,
+            Self::Settings { .. } => Part::Settings,
+        }
+    }
+}
+
+/// What became of an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// What changed.
+    pub delta: Delta,
+    /// What has to be read again to be certain.
+    pub reread: BTreeSet<Part>,
+}
+
+impl State {
+    /// Brings the state up to date with a notification.
+    pub fn apply(&mut self, event: Event) -> Applied {
+        let mut applied = Applied::default();
+        match event {
+            Event::Link(link) => self.set_link(link, &mut applied),
+            Event::LinkGone(index) => self.drop_link(index, &mut applied),
+            Event::Address(address) => {
+                if self.addresses.insert(address.clone()) {
+                    applied.delta.interfaces.insert(address.ifindex);
+                }
+            }
+            Event::AddressGone(address) => {
+                if self.addresses.remove(&address) {
+                    applied.delta.interfaces.insert(address.ifindex);
+                }
+            }
+            Event::Neighbour(neighbour) => {
+                let key = (neighbour.ifindex, neighbour.address);
+                if self.neighbours.get(&key) != Some(&neighbour) {
+                    self.neighbours.insert(key, neighbour);
+                    applied.delta.neighbours.insert(key);
+                }
+            }
+            Event::NeighbourGone(index, address) => {
+                if self.neighbours.remove(&(index, address)).is_some() {
+                    applied.delta.neighbours.insert((index, address));
+                }
+            }
+            Event::Rule(rule) => {
+                applied.delta.full = true;
+                if self.rules.contains(&rule) {
+                    applied.reread.insert(Part::Rules);
+                } else {
+                    // Behind those of equal priority (`fib_nl_newrule`).
+                    let at = self.rules.partition_point(|known| {
+                        (known.family, known.priority) <= (rule.family, rule.priority)
+                    });
+                    self.rules.insert(at, rule);
+                }
+            }
+            Event::RuleGone(rule) => {
+                applied.delta.full = true;
+                match self.rules.iter().position(|known| *known == rule) {
+                    Some(at) => drop(self.rules.remove(at)),
+                    None => drop(applied.reread.insert(Part::Rules)),
+                }
+            }
+            Event::Route(route, placement) => {
+                self.change_routes(&route.clone(), &mut applied, |routes| {
+                    order::add(routes, route, placement)
+                });
+            }
+            Event::RouteGone(route) => {
+                self.change_routes(&route, &mut applied, |routes| order::remove(routes, &route))
+            }
+            Event::NexthopObject => drop(applied.reread.insert(Part::Routes)),
+            Event::Settings { linkdown } => {
+                applied.reread.insert(Part::Settings);
+                if linkdown {
+                    applied.reread.insert(Part::Routes);
+                }
+            }
+        }
+        applied
+    }
+
+    /// Changes the routes that share a key with `route`; `change` tells whether it is certain.
+    fn change_routes(
+        &mut self,
+        route: &Route,
+        applied: &mut Applied,
+        change: impl FnOnce(&mut Vec<Route>) -> bool,
+    ) {
+        let routes = self.routes.entry(route.key()).or_default();
+        let before = routes.clone();
+        if !change(routes) {
+            routes.iter_mut().for_each(|route| route.unsupported = true);
+            applied.reread.insert(Part::Routes);
+        }
+        if *routes != before {
+            applied.delta.prefixes.insert(route.prefix);
+        }
+        if routes.is_empty() {
+            self.routes.remove(&route.key());
+        }
+    }
+
+    fn set_link(&mut self, link: Link, applied: &mut Applied) {
+        let before = self.links.insert(link.index, link.clone());
+        if before.as_ref() == Some(&link) {
+            return;
+        }
+        applied.delta.interfaces.insert(link.index);
+        let renamed = before.as_ref().is_none_or(|before| before.name != link.name);
+        if renamed {
+            applied.reread.insert(Part::Settings);
+        }
+        // When a link goes down the kernel drops its IPv4 routes without a word (`fib_sync_down_dev`),
+        // and carrier and VRF changes alter routes that are not announced again.
+        let moved = before.is_some_and(|before| {
+            (before.up, before.carrier, before.master) != (link.up, link.carrier, link.master)
+        });
+        if moved {
+            applied.reread.extend([Part::Neighbours, Part::Routes]);
+        }
+    }
+
+    /// Forgets a link and all that cannot be without it.
+    fn drop_link(&mut self, index: IfIndex, applied: &mut Applied) {
+        if self.links.remove(&index).is_none() {
+            return;
+        }
+        applied.delta.interfaces.insert(index);
+        applied.reread.extend([Part::Addresses, Part::Neighbours, Part::Routes]);
+        self.addresses.retain(|address| address.ifindex != index);
+        self.ipv4_conf.remove(&index);
+        let gone: Vec<_> = self.neighbours.keys().filter(|(ifindex, _)| *ifindex == index).copied().collect();
+        for key in gone {
+            self.neighbours.remove(&key);
+            applied.delta.neighbours.insert(key);
+        }
+        self.routes.retain(|key, routes| {
+            if routes.iter().flat_map(|route| &route.next_hops).any(|hop| hop.ifindex == index) {
+                applied.delta.prefixes.insert(key.prefix);
+                routes.retain_mut(|route| lose_link(route, index));
+            }
+            !routes.is_empty()
+        });
+    }
+}
+
+/// Takes a removed link's next hops for dead. Gives whether any next hop is left.
+fn lose_link(route: &mut Route, index: IfIndex) -> bool {
+    for hop in route.next_hops.iter_mut().filter(|hop| hop.ifindex == index) {
+        hop.dead = true;
+    }
+    route.next_hops.iter().any(|hop| !hop.dead)
+}
+
+#[cfg(test)]
+mod tests;
