@@ -13,5 +13,6 @@ pub mod neighbour;
 mod order;
 pub mod query;
 pub mod requests;
+pub mod route_writer;
 mod settings;
 mod watch;

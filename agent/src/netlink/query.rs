@@ -29,17 +29,6 @@ pub enum KernelAnswer {
     Refused(String),
 }
 
-/// A question that could not be asked.
-#[derive(Debug, thiserror::Error)]
-pub enum QueryError {
-    /// The socket fails.
-    #[error("netlink socket: {0}")]
-    Socket(#[from] io::Error),
-    /// The answer cannot be read.
-    #[error("the kernel's answer cannot be read: {0}")]
-    Answer(String),
-}
-
 /// Asks the kernel, through a netlink socket of its own. Blocking, but the kernel answers at once.
 #[derive(Debug)]
 pub struct Query {
@@ -66,7 +55,7 @@ impl Query {
         address: IpAddr,
         source: Option<IpAddr>,
         ingress: Option<IfIndex>,
-    ) -> Result<KernelAnswer, QueryError> {
+    ) -> io::Result<KernelAnswer> {
         match self.ask(question(address, source, ingress, RouteFlags::LookupTable))? {
             Err(refused) => Ok(KernelAnswer::Refused(refused)),
             Ok(route) => {
@@ -81,8 +70,7 @@ impl Query {
         }
     }
 
-    /// The route that such a packet matches, with all its next hops (`RTM_F_FIB_MATCH`, Linux 4.14 for
-    /// IPv4, 5.? for IPv6), or the kernel's error.
+    /// The route that such a packet matches, with all its next hops (`RTM_F_FIB_MATCH`), or the kernel's error.
     ///
     /// # Errors
     /// As [`Self::route_get`].
@@ -91,11 +79,11 @@ impl Query {
         address: IpAddr,
         source: Option<IpAddr>,
         ingress: Option<IfIndex>,
-    ) -> Result<Result<Route, String>, QueryError> {
+    ) -> io::Result<Result<Route, String>> {
         self.ask(question(address, source, ingress, RouteFlags::FibMatch))
     }
 
-    fn ask(&mut self, message: RouteMessage) -> Result<Result<Route, String>, QueryError> {
+    fn ask(&mut self, message: RouteMessage) -> io::Result<Result<Route, String>> {
         let mut answer: Result<Option<Route>, DecodeError> = Ok(None);
         let asked = self.requests.ask(RouteNetlinkMessage::GetRoute(message), 0, |reply| {
             if reply.message_type == message_type::NEWROUTE {
@@ -103,11 +91,13 @@ impl Query {
             }
         });
         match (asked, answer) {
-            (Err(RequestError::Socket(error)), _) => Err(error.into()),
+            (Err(RequestError::Socket(error)), _) => Err(error),
             (Err(refused @ RequestError::Refused { .. }), _) => Ok(Err(refused.to_string())),
             (Ok(_), Ok(Some(route))) => Ok(Ok(route)),
-            (Ok(_), Ok(None)) => Err(QueryError::Answer("it is no route".into())),
-            (Ok(_), Err(error)) => Err(QueryError::Answer(error.to_string())),
+            (Ok(_), Ok(None)) => Err(io::Error::other("the kernel's answer is no route")),
+            (Ok(_), Err(error)) => {
+                Err(io::Error::other(format!("the kernel's answer cannot be read: {error}")))
+            }
         }
     }
 }
