@@ -99,6 +99,8 @@ reasons! {
     PaddingNotTrimmed = 30, "padding_not_trimmed";
     /// The tables contradict each other (a target or row index out of range).
     TableInconsistent = 31, "table_inconsistent";
+    /// The destination or the source is covered by a prefix that did not fit into the tables.
+    TableFull = 32, "table_full";
 }
 
 impl Reason {

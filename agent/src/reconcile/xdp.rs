@@ -1,16 +1,50 @@
-//! The compiled table in the maps of the XDP program.
+//! The compiled table in the maps of the XDP program. Pure over [`FibMaps`].
+//!
+//! # Design
+//! Prefix, target and next-hop row are three tables: prefixes of the same content share a target,
+//! targets share rows. A neighbour or port that changes rewrites rows and buckets, never prefixes.
+//! Each table knows what is wanted and what the map holds, and writes the difference; what could not
+//! be written stays marked and is tried again by the next call.
+//!
+//! # Invariants
+//! * Rows before buckets before targets before prefixes, and the reverse for removal: the program
+//!   never follows an index to something that is not there.
+//! * For every address the program finds the old answer or the new one at any time: prefixes are
+//!   inserted longest first and deleted shortest first, and what a packet under way may be reading is
+//!   stopped and rests for a grace period before it leads elsewhere.
+//! * What does not fit is left to the kernel, and so is what covers it: no packet takes a route that
+//!   the kernel would not use.
 
-use std::collections::BTreeMap;
+pub mod buckets;
+mod ports;
+mod prefixes;
+mod rows;
+mod slots;
+mod targets;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use underpass_common::fib::{TargetId, ViewId};
 use underpass_common::reason::Reason;
 
+use self::ports::Ports;
+use self::prefixes::{Key, Prefixes};
+use self::rows::Rows;
+use self::targets::Targets;
+use self::writer::Writer;
 use crate::datapath::PortFacts;
 use crate::datapath::maps::{FibMaps, MapError};
 use crate::fib::compile::FibDelta;
 use crate::fib::model::{Fib, NextHop, Resolution};
 use crate::netlink::model::{Delta, IfIndex};
+
+/// Elements that rest before a grace period is waited for only to have them back.
+const RESTING_LIMIT: usize = 4096;
 
 /// What the reconciler is told besides the compiled table.
 #[derive(Clone, Copy)]
@@ -26,6 +60,8 @@ pub struct Environment<'a> {
 pub struct Outcome {
     /// Elements written or deleted.
     pub writes: usize,
+    /// Grace periods waited for, about 10 ms each.
+    pub grace_periods: usize,
     /// Operations that failed; each is tried again by the next call.
     pub failures: Vec<MapError>,
 }
@@ -37,6 +73,8 @@ pub struct Totals {
     pub prefixes: usize,
     /// Prefixes by which packets are forwarded.
     pub prefixes_forwarding: usize,
+    /// Prefixes that did not fit and are left to the kernel.
+    pub prefixes_left_out: usize,
     /// Targets in use.
     pub targets: usize,
     /// Next-hop rows in use.
@@ -67,12 +105,44 @@ pub struct TargetView {
     pub id: TargetId,
     /// The reason when packets are left to the kernel, or `None` when they are forwarded.
     pub pass: Option<Reason>,
-    /// Next hops of a forwarding target.
+    /// Next hops whose port can be used at all.
     pub rows: Vec<RowView>,
 }
 
+/// The table in which there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shortage {
+    /// Targets.
+    Targets,
+    /// Hash buckets, or a group with more members than it may have buckets.
+    Buckets,
+    /// Next-hop rows.
+    NextHops,
+}
+
+/// What decides which next hops can be used.
+struct Reach<'a> {
+    /// Ports that are open for redirected frames.
+    egress: BTreeSet<IfIndex>,
+    /// Numbers of the managed ports.
+    numbers: BTreeMap<IfIndex, u32>,
+    resolve: &'a dyn Fn(&NextHop) -> Resolution,
+}
+
 /// Brings the maps to the compiled table.
-pub struct XdpReconciler {}
+#[derive(Clone, Debug)]
+pub struct XdpReconciler {
+    ports: Ports,
+    rows: Rows,
+    targets: Targets,
+    prefixes: Prefixes,
+    /// Ports that the targets were computed with.
+    reached: (BTreeSet<IfIndex>, BTreeMap<IfIndex, u32>),
+    /// The first full comparison is done.
+    compared: bool,
+    /// What an earlier agent left is not given back yet.
+    adopting: bool,
+}
 
 impl XdpReconciler {
     /// Reads the maps back and takes over what is there: the first [`Self::full`] keeps the ids of
@@ -80,64 +150,247 @@ impl XdpReconciler {
     ///
     /// # Errors
     /// The maps cannot be read.
-    pub fn adopt(_maps: &impl FibMaps) -> Result<Self, MapError> {
-        Ok(Self {})
+    pub fn adopt(maps: &impl FibMaps) -> Result<Self, MapError> {
+        let capacity = maps.capacity();
+        let found = maps.contents()?;
+        Ok(Self {
+            ports: Ports::adopt(found.ports),
+            rows: Rows::adopt(capacity.next_hops, found.next_hops),
+            targets: Targets::adopt(capacity.targets, capacity.buckets, found.targets, &found.buckets),
+            prefixes: Prefixes::adopt(found.prefixes),
+            reached: (BTreeSet::new(), BTreeMap::new()),
+            compared: false,
+            adopting: true,
+        })
     }
 
     /// Compares the whole table and writes what differs.
-    pub fn full(&mut self, _maps: &mut impl FibMaps, _fib: &Fib, _environment: Environment<'_>) -> Outcome {
-        unimplemented!()
+    pub fn full(&mut self, maps: &mut impl FibMaps, fib: &Fib, environment: Environment<'_>) -> Outcome {
+        let mut keys = self.prefixes.keys();
+        keys.extend(fib.prefixes.keys());
+        self.compared = true;
+        self.sync(maps, fib, &keys, environment, true)
     }
 
-    /// Writes what `delta` changed since the last call, and what failed then.
+    /// Writes what `delta` changed since the last call, and what failed then; an empty delta only
+    /// tries again.
     pub fn apply(
         &mut self,
-        _maps: &mut impl FibMaps,
-        _fib: &Fib,
-        _delta: &FibDelta,
-        _environment: Environment<'_>,
+        maps: &mut impl FibMaps,
+        fib: &Fib,
+        delta: &FibDelta,
+        environment: Environment<'_>,
     ) -> Outcome {
-        unimplemented!()
+        if delta.full || !self.compared {
+            return self.full(maps, fib, environment);
+        }
+        self.sync(maps, fib, &delta.prefixes, environment, false)
     }
 
     /// Rewrites the rows (and the buckets, where a row died or came to life) of next hops whose
     /// neighbour or interface changed; never a prefix. Fast: to be called before the compiler.
     pub fn refresh_rows(
         &mut self,
-        _maps: &mut impl FibMaps,
-        _delta: &Delta,
-        _environment: Environment<'_>,
+        maps: &mut impl FibMaps,
+        delta: &Delta,
+        environment: Environment<'_>,
     ) -> Outcome {
-        unimplemented!()
+        let mut writer = Writer::new(maps);
+        let reach = self.reach(environment);
+        let changed = self.rows.refresh(delta, &reach);
+        self.targets.liveness_changed(&changed, &self.rows);
+        self.publish_targets(&reach, &mut writer);
+        finish(writer)
     }
 
     /// Sums.
     pub fn totals(&self) -> Totals {
-        unimplemented!()
+        let (next_hops, next_hops_live) = self.rows.count();
+        Totals {
+            prefixes: self.prefixes.installed().len(),
+            prefixes_forwarding: self.targets.forwarding_prefixes(&self.rows),
+            prefixes_left_out: self.prefixes.starved().len() + self.prefixes.unplaced().len(),
+            targets: self.targets.count(),
+            next_hops,
+            next_hops_live,
+            synced: self.compared
+                && self.prefixes.is_synced()
+                && self.targets.is_synced()
+                && self.rows.is_synced()
+                && self.ports.is_synced(),
+        }
     }
 
     /// What XDP does with packets to exactly this prefix; `None` when it is not in the table.
-    pub fn prefix(&self, _view: ViewId, _prefix: IpNet) -> Option<TargetView> {
-        unimplemented!()
+    pub fn prefix(&self, view: ViewId, prefix: IpNet) -> Option<TargetView> {
+        self.target(*self.prefixes.installed().get(&(view, prefix))?)
     }
 
     /// A target by its id, as the probe answers it.
-    pub fn target(&self, _id: TargetId) -> Option<TargetView> {
-        unimplemented!()
+    pub fn target(&self, id: TargetId) -> Option<TargetView> {
+        self.targets.view(id, &self.rows)
     }
 
     /// A next-hop row by its index, as the probe answers it.
-    pub fn row(&self, _index: u32) -> Option<RowView> {
-        unimplemented!()
+    pub fn row(&self, index: u32) -> Option<RowView> {
+        self.rows.view(index)
     }
 
     /// Next hops whose neighbour is not resolved: the kernel should be asked for them.
     pub fn unresolved(&self) -> Vec<NextHop> {
-        unimplemented!()
+        self.rows.unresolved().collect()
     }
 
     /// What the operator should look at, one sentence each with the remedy.
     pub fn problems(&self) -> Vec<String> {
-        unimplemented!()
+        let mut problems = Vec::new();
+        for shortage in [Shortage::Targets, Shortage::Buckets, Shortage::NextHops] {
+            let concerned = || self.prefixes.starved().iter().filter(|(_, why)| **why == shortage);
+            if let Some(((_, first), _)) = concerned().next() {
+                let table = match shortage {
+                    Shortage::Targets => "target table is full",
+                    Shortage::Buckets => {
+                        "hash-bucket table is full or the route has more than 1024 next hops"
+                    }
+                    Shortage::NextHops => "next-hop table is full",
+                };
+                problems.push(format!(
+                    "{} prefixes ({first} first) are left to the kernel: the {table}; narrow \
+                     datapath.accelerate",
+                    concerned().count()
+                ));
+            }
+        }
+        if let Some((_, first)) = self.prefixes.unplaced().first() {
+            problems.push(format!(
+                "{} prefixes ({first} first), and what covers them, are left to the kernel: the prefix \
+                 table is full or the kernel refuses; narrow datapath.accelerate",
+                self.prefixes.unplaced().len()
+            ));
+        }
+        problems
     }
+
+    fn reach<'a>(&self, environment: Environment<'a>) -> Reach<'a> {
+        Reach {
+            egress: self.ports.egress().collect(),
+            numbers: self.ports.numbers().collect(),
+            resolve: environment.resolve,
+        }
+    }
+
+    fn sync(
+        &mut self,
+        maps: &mut dyn FibMaps,
+        fib: &Fib,
+        keys: &BTreeSet<Key>,
+        environment: Environment<'_>,
+        all_rows: bool,
+    ) -> Outcome {
+        let mut writer = Writer::new(maps);
+        self.ports.open(fib, environment, &mut writer);
+        let reach = self.reach(environment);
+        let reached = (reach.egress.clone(), reach.numbers.clone());
+        let moved = self.reached != reached;
+        if moved || all_rows {
+            let changed = self.rows.refresh(&Delta::full(), &reach);
+            self.targets.liveness_changed(&changed, &self.rows);
+        }
+        if moved {
+            self.targets.reach_changed(&mut self.rows, &reach);
+            self.reached = reached;
+        }
+        self.plan(fib, keys, &reach);
+        self.publish(&reach, &mut writer);
+        self.retry_starved(fib, &reach, &mut writer);
+        self.end_adoption(&mut writer);
+        if self.resting() >= RESTING_LIMIT {
+            self.grace(&mut writer);
+        }
+        finish(writer)
+    }
+
+    /// Decides the target of each key. Those that are in the map go first: what an earlier agent left
+    /// is claimed by the prefix that has it.
+    fn plan(&mut self, fib: &Fib, keys: &BTreeSet<Key>, reach: &Reach<'_>) {
+        let (known, new): (Vec<&Key>, Vec<&Key>) =
+            keys.iter().partition(|key| self.prefixes.installed().contains_key(*key));
+        for key in known.into_iter().chain(new) {
+            // The engine has no table for IPv6, which the program leaves to the kernel.
+            let spec = fib.prefixes.get(key).filter(|_| matches!(key.1, IpNet::V4(_)));
+            let before = self.prefixes.before(key);
+            let target = spec.map(|spec| self.targets.acquire(spec, before, &mut self.rows, reach));
+            if let Some(old) = self.prefixes.want(*key, target) {
+                self.targets.unwant(old);
+            }
+        }
+    }
+
+    fn publish(&mut self, reach: &Reach<'_>, writer: &mut Writer<'_>) {
+        self.publish_targets(reach, writer);
+        self.prefixes.publish(&mut self.targets, writer);
+        self.ports.finish(writer);
+        self.prefixes.delete(&mut self.targets, writer);
+        // Deletions make room, and free what covered the deleted.
+        self.prefixes.publish(&mut self.targets, writer);
+        self.targets.release(&mut self.rows, writer);
+    }
+
+    fn publish_targets(&mut self, reach: &Reach<'_>, writer: &mut Writer<'_>) {
+        let rows_wait = self.rows.prepare(writer);
+        let targets_wait = self.targets.prepare(&self.rows, reach, writer);
+        if rows_wait || targets_wait {
+            self.grace(writer);
+        }
+        self.rows.publish(writer);
+        self.targets.publish(&self.rows, reach, writer);
+    }
+
+    /// Prefixes that found no room get another chance when this call has given something back.
+    fn retry_starved(&mut self, fib: &Fib, reach: &Reach<'_>, writer: &mut Writer<'_>) {
+        if self.prefixes.starved().is_empty() || self.resting() == 0 || !self.grace(writer) {
+            return;
+        }
+        let starved = self.prefixes.starved().keys().copied().collect();
+        self.plan(fib, &starved, reach);
+        self.publish(reach, writer);
+    }
+
+    /// Gives back what an earlier agent left, once no prefix in the map leads to it any more.
+    fn end_adoption(&mut self, writer: &mut Writer<'_>) {
+        let leads = |id: &TargetId| self.targets.is_leftover(*id);
+        if !self.adopting || self.prefixes.installed().values().any(leads) {
+            return;
+        }
+        self.adopting = false;
+        self.targets.abandon_leftover();
+        self.rows.abandon_leftover(writer);
+        if self.resting() > 0 {
+            self.grace(writer);
+        }
+    }
+
+    /// Waits until no packet reads what was taken out of use, and makes that available again.
+    fn grace(&mut self, writer: &mut Writer<'_>) -> bool {
+        if !writer.grace_period() {
+            return false;
+        }
+        self.rows.rested();
+        self.targets.rested();
+        self.targets.sweep(writer);
+        self.rows.sweep(writer);
+        true
+    }
+
+    fn resting(&self) -> usize {
+        self.rows.resting() + self.targets.resting()
+    }
+}
+
+fn finish(writer: Writer<'_>) -> Outcome {
+    let outcome = writer.outcome;
+    if let Some(first) = outcome.failures.first() {
+        tracing::warn!(failures = outcome.failures.len(), %first, "map operations failed; they are tried again");
+    }
+    outcome
 }

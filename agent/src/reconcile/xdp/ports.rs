@@ -1,0 +1,113 @@
+//! Port rows.
+
+use std::collections::BTreeMap;
+
+use underpass_common::nexthop::{PORT_EGRESS, PORT_INGRESS, PORT_SEND_REDIRECTS, PORT_TX, Port as RawPort};
+
+use super::Environment;
+use super::writer::Writer;
+use crate::fib::model::Fib;
+use crate::netlink::model::IfIndex;
+
+/// The table of ports.
+#[derive(Clone, Debug, Default)]
+pub struct Ports {
+    /// What the map holds.
+    written: BTreeMap<IfIndex, RawPort>,
+    want: BTreeMap<IfIndex, RawPort>,
+}
+
+impl Ports {
+    /// Starts with what is in the map.
+    pub fn adopt(found: BTreeMap<IfIndex, RawPort>) -> Self {
+        Self { written: found, want: BTreeMap::new() }
+    }
+
+    /// Before the other tables: opens ports for frames that are going to be redirected to them, and
+    /// stops taking packets from ports that change their number or are no longer to be used.
+    pub fn open(&mut self, fib: &Fib, environment: Environment<'_>, writer: &mut Writer<'_>) {
+        self.want = wanted(fib, environment);
+        for (ifindex, written) in self.written.clone() {
+            let want = self.want.get(&ifindex).copied().unwrap_or_default();
+            let same_number = want.number == written.number;
+            if written.flags & PORT_INGRESS != 0 && (want.flags & PORT_INGRESS == 0 || !same_number) {
+                self.write(RawPort { flags: written.flags & !PORT_INGRESS, ..written }, writer);
+            }
+        }
+        for (ifindex, want) in self.want.clone() {
+            match self.written.get(&ifindex).copied() {
+                None => self.write(RawPort { flags: want.flags & !PORT_INGRESS, ..want }, writer),
+                Some(written) if want.flags & !written.flags & PORT_EGRESS != 0 => {
+                    self.write(RawPort { flags: written.flags | PORT_EGRESS, ..written }, writer);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// After rows, targets and new prefixes: takes packets, closes what is no longer used.
+    pub fn finish(&mut self, writer: &mut Writer<'_>) {
+        for want in self.want.clone().into_values() {
+            if self.written.get(&want.ifindex) != Some(&want) {
+                self.write(want, writer);
+            }
+        }
+        let gone = |ifindex: &&IfIndex| !self.want.contains_key(ifindex);
+        for ifindex in self.written.keys().filter(gone).copied().collect::<Vec<_>>() {
+            if writer.write(|maps| maps.clear_port(ifindex)) {
+                self.written.remove(&ifindex);
+            }
+        }
+    }
+
+    fn write(&mut self, row: RawPort, writer: &mut Writer<'_>) {
+        if writer.write(|maps| maps.set_port(row)) {
+            self.written.insert(row.ifindex, row);
+        }
+    }
+
+    /// Ports that frames may be redirected to, now and according to what is wanted.
+    pub fn egress(&self) -> impl Iterator<Item = IfIndex> {
+        let open =
+            |ifindex: &&IfIndex| self.written.get(ifindex).is_some_and(|row| row.flags & PORT_EGRESS != 0);
+        let wanted = self.want.iter().filter(|(_, row)| row.flags & PORT_EGRESS != 0);
+        wanted.map(|(ifindex, _)| ifindex).filter(open).copied()
+    }
+
+    /// Numbers of the managed ports.
+    pub fn numbers(&self) -> impl Iterator<Item = (IfIndex, u32)> {
+        self.want.values().map(|row| (row.ifindex, row.number))
+    }
+
+    /// Whether the map holds what is wanted.
+    pub fn is_synced(&self) -> bool {
+        self.written == self.want
+    }
+}
+
+/// The rows of the ports that exist, are named in the configuration and run our program.
+fn wanted(fib: &Fib, environment: Environment<'_>) -> BTreeMap<IfIndex, RawPort> {
+    let mut rows = BTreeMap::new();
+    for (ifindex, port) in &fib.ports {
+        let Some(facts) = environment.ports.get(ifindex).filter(|facts| facts.attached) else {
+            continue;
+        };
+        let flags = [
+            (PORT_INGRESS, port.ingress && facts.ingress),
+            (PORT_EGRESS, facts.egress),
+            (PORT_TX, facts.tx),
+            (PORT_SEND_REDIRECTS, port.send_redirects),
+        ];
+        let row = RawPort {
+            ifindex: *ifindex,
+            number: facts.number,
+            view: port.view,
+            flags: flags.iter().filter(|(_, set)| *set).fold(0, |flags, (flag, _)| flags | flag),
+            mac: port.mac,
+            rp_filter: port.rp_filter,
+            reserved: 0,
+        };
+        rows.insert(*ifindex, row);
+    }
+    rows
+}

@@ -1,0 +1,181 @@
+//! The prefix table: what is wanted, what is in the map, what did not fit.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use underpass_common::fib::{TargetId, ViewId};
+
+use super::Shortage;
+use super::targets::Targets;
+use super::writer::Writer;
+
+/// A prefix of a view.
+pub type Key = (ViewId, IpNet);
+
+/// Longest prefix first.
+type ByLength = (Reverse<u8>, Key);
+
+fn by_length(key: Key) -> ByLength {
+    (Reverse(key.1.prefix_len()), key)
+}
+
+/// The table of prefixes.
+#[derive(Clone, Debug, Default)]
+pub struct Prefixes {
+    /// Target of each prefix of the compiled table; 0 for those of `starved`.
+    wanted: BTreeMap<Key, TargetId>,
+    /// What the map holds.
+    installed: BTreeMap<Key, TargetId>,
+    dirty: BTreeSet<Key>,
+    /// Prefixes whose target did not fit: in the table with target 0.
+    starved: BTreeMap<Key, Shortage>,
+    /// Prefixes that could not be written: what covers them must not forward their packets.
+    unplaced: BTreeSet<Key>,
+}
+
+impl Prefixes {
+    /// Starts with what is in the map.
+    pub fn adopt(found: BTreeMap<Key, TargetId>) -> Self {
+        Self { installed: found, ..Self::default() }
+    }
+
+    /// The target that the prefix has so far, wanted or in the map.
+    pub fn before(&self, key: &Key) -> Option<TargetId> {
+        self.wanted.get(key).filter(|id| **id != 0).or_else(|| self.installed.get(key)).copied()
+    }
+
+    /// Notes what the prefix is to have: a target, or nothing; returns what it was to have before.
+    pub fn want(&mut self, key: Key, target: Option<Result<TargetId, Shortage>>) -> Option<TargetId> {
+        self.dirty.insert(key);
+        self.starved.remove(&key);
+        match target {
+            Some(Ok(id)) => self.wanted.insert(key, id),
+            Some(Err(shortage)) => {
+                self.starved.insert(key, shortage);
+                self.wanted.insert(key, 0)
+            }
+            None => self.wanted.remove(&key),
+        }
+    }
+
+    /// Inserts and replaces, longest prefix first. Together with [`Self::delete`], which goes the
+    /// other way round, every address has its old or its new answer at any time, never that of a
+    /// third prefix.
+    pub fn publish(&mut self, targets: &mut Targets, writer: &mut Writer<'_>) {
+        let mut queue: BTreeSet<ByLength> = self
+            .dirty
+            .iter()
+            .filter(|key| self.wanted.contains_key(*key))
+            .map(|key| by_length(*key))
+            .collect();
+        while let Some((_, key)) = queue.pop_first() {
+            let Some(want) = self.wanted.get(&key).copied() else { continue };
+            let id = if targets.is_written(want) && !self.covers_unplaced(&key) { want } else { 0 };
+            let placed = self.place(key, id, targets, writer);
+            let changed = if placed { self.unplaced.remove(&key) } else { self.unplaced.insert(key) };
+            if changed {
+                for covering in self.covering(&key) {
+                    self.dirty.insert(covering);
+                    queue.insert(by_length(covering));
+                }
+            }
+            if placed && (id == want || self.covers_unplaced(&key)) {
+                self.dirty.remove(&key);
+            }
+        }
+    }
+
+    /// Brings one prefix to `id`. When that fails, the prefix is taken out: what covers it is turned
+    /// to the kernel, while its old target could be wrong for long.
+    fn place(&mut self, key: Key, id: TargetId, targets: &mut Targets, writer: &mut Writer<'_>) -> bool {
+        let before = self.installed.get(&key).copied();
+        if before == Some(id) {
+            return true;
+        }
+        if writer.write(|maps| maps.set_prefix(key.0, key.1, id)) {
+            self.installed.insert(key, id);
+            targets.hold(id);
+            if let Some(before) = before {
+                targets.unhold(before);
+            }
+            return true;
+        }
+        if before.is_some() {
+            self.take_out(key, targets, writer);
+        }
+        false
+    }
+
+    /// Removes what is no longer wanted, shortest prefix first.
+    pub fn delete(&mut self, targets: &mut Targets, writer: &mut Writer<'_>) {
+        let gone: BTreeSet<Reverse<ByLength>> = self
+            .dirty
+            .iter()
+            .filter(|key| !self.wanted.contains_key(*key))
+            .map(|key| Reverse(by_length(*key)))
+            .collect();
+        for Reverse((_, key)) in gone {
+            if self.unplaced.remove(&key) {
+                self.dirty.extend(self.covering(&key));
+            }
+            if !self.installed.contains_key(&key) || self.take_out(key, targets, writer) {
+                self.dirty.remove(&key);
+            }
+        }
+    }
+
+    fn take_out(&mut self, key: Key, targets: &mut Targets, writer: &mut Writer<'_>) -> bool {
+        let done = writer.write(|maps| maps.delete_prefix(key.0, key.1));
+        if done && let Some(before) = self.installed.remove(&key) {
+            targets.unhold(before);
+        }
+        done
+    }
+
+    /// Prefixes of the table that cover `key`.
+    fn covering(&self, key: &Key) -> Vec<Key> {
+        let mut covering = Vec::new();
+        let mut prefix = key.1;
+        while let Some(parent) = prefix.supernet() {
+            prefix = parent;
+            if self.wanted.contains_key(&(key.0, prefix)) {
+                covering.push((key.0, prefix));
+            }
+        }
+        covering
+    }
+
+    fn covers_unplaced(&self, key: &Key) -> bool {
+        let inside = (key.0, key.1);
+        self.unplaced
+            .range(inside..)
+            .take_while(|(view, prefix)| *view == key.0 && key.1.contains(&prefix.network()))
+            .any(|unplaced| unplaced != key)
+    }
+
+    /// Keys of the compiled table and of the map: everything that a full comparison has to look at.
+    pub fn keys(&self) -> BTreeSet<Key> {
+        self.wanted.keys().chain(self.installed.keys()).copied().collect()
+    }
+
+    /// Prefixes whose target did not fit.
+    pub const fn starved(&self) -> &BTreeMap<Key, Shortage> {
+        &self.starved
+    }
+
+    /// Prefixes that could not be written.
+    pub const fn unplaced(&self) -> &BTreeSet<Key> {
+        &self.unplaced
+    }
+
+    /// What the map holds.
+    pub const fn installed(&self) -> &BTreeMap<Key, TargetId> {
+        &self.installed
+    }
+
+    /// Whether the map holds what is wanted.
+    pub fn is_synced(&self) -> bool {
+        self.dirty.is_empty() && self.starved.is_empty() && self.unplaced.is_empty()
+    }
+}
