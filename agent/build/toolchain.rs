@@ -11,6 +11,11 @@ use std::process::Command;
 /// The eBPF target that everything is built for.
 pub const TARGET: &str = "bpfel-unknown-none";
 
+/// Flags of the eBPF build. Kernels of the supported range run instruction set v3, and all 64-bit
+/// machines load unaligned words: headers are read word by word instead of byte by byte.
+const RUSTFLAGS: &str = "-C debuginfo=2 -C link-arg=--btf -C target-cpu=v3 \
+                         -C target-feature=+allows-misaligned-mem-access";
+
 /// A compiler that can build for [`TARGET`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Compiler {
@@ -123,7 +128,7 @@ impl Toolchain {
         }
         command
             .env("PATH", self.path())
-            .env("RUSTFLAGS", "-C debuginfo=2 -C link-arg=--btf")
+            .env("RUSTFLAGS", RUSTFLAGS)
             .current_dir(workspace)
             .args(["--release", "--locked", "--package", "underpass-ebpf", "--target", TARGET])
             .arg("--target-dir")

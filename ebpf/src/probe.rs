@@ -24,7 +24,8 @@ pub fn answer<E: Engine>(packet: Frame<0>, engine: &E) -> u32 {
     }
     // SAFETY: takes nothing and only reads the clock.
     let now = unsafe { bpf_jiffies64() };
-    let ingress = port(question.ingress_ifindex);
+    // 0 is nobody's index, but what empty rows hold.
+    let ingress = port(question.ingress_ifindex).filter(|row| row.ifindex != 0);
     let mut steps = Steps::default();
     let mut frame = packet.at_offset::<PROBE_HEADER_LEN>();
     let reason = forward(&mut frame, ingress, now, engine, &mut steps);

@@ -17,7 +17,7 @@ use underpass_common::abi::{
     port_slot, program,
 };
 use underpass_common::fib::{TargetId, VIEW_BITS, ViewId, lpm_key4};
-use underpass_common::nexthop::{NextHop, PORT_EGRESS, Port, Target};
+use underpass_common::nexthop::{NextHop, Port, Target};
 use underpass_common::reason::Reason;
 
 /// Index of the loopback device: what a test run has as its ingress port.
@@ -93,15 +93,16 @@ impl DataPlane {
         self.set(map::CONTROL, 0, control);
     }
 
-    /// Writes a port's row, and its slot of the redirect map when the row says `PORT_EGRESS`.
+    /// Writes a port's row.
     pub fn set_port(&mut self, port: Port) {
-        let slot = port_slot(port.ifindex);
-        self.set(map::PORTS, slot, port);
-        if port.flags & PORT_EGRESS != 0 {
-            let map = self.ebpf.map_mut(map::TX_PORTS).expect("in the object");
-            let mut devices = DevMap::try_from(map).expect("a device map");
-            devices.set(slot, port.ifindex, None, 0).expect("the device exists");
-        }
+        self.set(map::PORTS, port_slot(port.ifindex), port);
+    }
+
+    /// Opens a port's slot of the redirect map.
+    pub fn open_port(&mut self, ifindex: u32) {
+        let map = self.ebpf.map_mut(map::TX_PORTS).expect("in the object");
+        let mut devices = DevMap::try_from(map).expect("a device map");
+        devices.set(port_slot(ifindex), ifindex, None, 0).expect("the device exists");
     }
 
     /// Writes a target.

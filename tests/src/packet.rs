@@ -269,9 +269,6 @@ impl FrameBuilder {
 /// What the kernel makes of a frame that it forwards, computed with no code of the data plane: padding off,
 /// MACs, TTL less one, header checksum recomputed.
 ///
-/// The recomputed checksum is the kernel's incremental one except for its two zeros, which the golden tests
-/// pin by explicit bytes.
-///
 /// # Panics
 /// When `frame` is not an IPv4 frame.
 pub fn forwarded(frame: &[u8], source_mac: [u8; 6], destination_mac: [u8; 6]) -> Vec<u8> {
