@@ -112,14 +112,11 @@ fn prefix(text: &str) -> Result<IpNet> {
     if text == "default" {
         return Ok(IpNet::V4(ipnet::Ipv4Net::default()));
     }
-    match text.parse::<IpNet>() {
-        Ok(prefix) => Ok(prefix),
-        Err(_) => {
-            let address: IpAddr =
-                text.parse().with_context(|| format!("`ip` printed the prefix {text:?}"))?;
-            Ok(IpNet::from(address))
-        }
+    if let Ok(prefix) = text.parse::<IpNet>() {
+        return Ok(prefix);
     }
+    let address: IpAddr = text.parse().with_context(|| format!("`ip` printed the prefix {text:?}"))?;
+    Ok(IpNet::from(address))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! that several exist side by side, and everything of a lab is in its namespaces and its folder: nothing
 //! else of the machine is touched.
 
+use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -119,9 +120,12 @@ impl Lab {
             .append(true)
             .open(self.dir.join("netns"))
             .context("cannot open the lab's namespaces")?;
-        let names: String = all.iter().map(|ns| format!("{}\n", ns.name())).collect();
+        let (mut names, mut commands) = (String::new(), String::new());
+        for ns in &all {
+            let _ = writeln!(names, "{}", ns.name());
+            let _ = writeln!(commands, "netns add {}", ns.name());
+        }
         list.write_all(names.as_bytes()).context("cannot write the lab's namespaces")?;
-        let commands: String = all.iter().map(|ns| format!("netns add {}\n", ns.name())).collect();
         netns::ip(&commands)?;
         for ns in &all {
             ns.ip("link set lo up\n")?;
@@ -269,7 +273,7 @@ fn logs(dir: &Path) -> String {
         let Ok(content) = fs::read_to_string(&file) else { continue };
         let lines: Vec<_> = content.lines().collect();
         let from = lines.len().saturating_sub(LOG_LINES);
-        text.push_str(&format!("--- {} (last {} lines)\n", file.display(), lines.len() - from));
+        let _ = writeln!(text, "--- {} (last {} lines)", file.display(), lines.len() - from);
         for line in &lines[from..] {
             text.push_str(line);
             text.push('\n');

@@ -141,7 +141,7 @@ pub fn output(command: &mut Command) -> Result<String> {
     let out = command
         .stdin(Stdio::null())
         .output()
-        .with_context(|| format!("cannot start {:?}", command.get_program()))?;
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
     if !out.status.success() {
         bail!("{command:?} failed ({}): {}", out.status, String::from_utf8_lossy(&out.stderr).trim());
     }

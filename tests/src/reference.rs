@@ -12,13 +12,14 @@ mod build;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use crate::agent::Agent;
-use crate::daemon::{Bird, Frr, Session, bird};
+use crate::daemon::{Bird, Frr, Session, bird, frr};
 use crate::lab::Lab;
 use crate::netns::Netns;
 use crate::topology::{self, RACKS, agents, calico, switch};
@@ -73,7 +74,7 @@ impl ReferenceLab {
     /// As both.
     pub fn converged(options: &Options) -> Result<Self> {
         let mut reference = Self::start(options)?;
-        reference.wait_converged(Duration::from_secs(60))?;
+        reference.wait_converged(Duration::from_mins(1))?;
         Ok(reference)
     }
 
@@ -140,15 +141,7 @@ impl ReferenceLab {
     /// # Errors
     /// The daemon does not answer.
     pub fn sessions(&self, machine: &str) -> Result<Vec<Session>> {
-        let mut sessions = if let Some(bird) = self.birds.get(machine) {
-            bird.client().sessions()?
-        } else if let Some(frr) = self.frrs.get(machine) {
-            frr.client().sessions()?
-        } else {
-            bail!("{machine} has no daemon");
-        };
-        sessions.sort();
-        Ok(sessions)
+        sessions(self.lab.dir(), machine)
     }
 
     /// Waits until every session of the reference is Established, the routes of all nodes are in every
@@ -168,7 +161,7 @@ impl ReferenceLab {
     }
 
     fn check_sessions(&self) -> Result<()> {
-        for machine in self.birds.keys().chain(self.frrs.keys()) {
+        for machine in routers() {
             let sessions = self.sessions(machine)?;
             for peer in topology::expected_peers(machine) {
                 let session = sessions.iter().find(|session| session.peer == IpAddr::V4(peer));
@@ -181,8 +174,7 @@ impl ReferenceLab {
 
     /// Every block is in the kernels of all other nodes and switches, and the leafs use both reflectors.
     fn check_routes(&self) -> Result<()> {
-        let machines = self.birds.keys().chain(self.frrs.keys());
-        for machine in machines {
+        for machine in routers() {
             let routes = self.netns(machine).routes("main")?;
             for (rack, node) in topology::nodes().filter(|(_, node)| node.name != machine) {
                 for block in node.blocks {
@@ -207,6 +199,29 @@ impl ReferenceLab {
         std::mem::forget((agents, birds, frrs));
         lab.keep()
     }
+}
+
+/// Machines with a BIRD or an FRR, in the order of the reference's table.
+pub fn routers() -> impl Iterator<Item = &'static str> {
+    let switches = std::iter::once("spine").chain(RACKS.iter().map(|rack| rack.leaf));
+    switches.chain(topology::nodes().map(|(_, node)| node.name))
+}
+
+/// The sessions of a machine's BIRD or FRR, sorted by peer, in the lab with run folder `dir`.
+///
+/// # Errors
+/// The daemon does not answer, or the machine has none.
+pub fn sessions(dir: &Path, machine: &str) -> Result<Vec<Session>> {
+    let dir = dir.join(machine);
+    let mut sessions = if topology::node(machine).is_some() {
+        bird::Client::new(dir.join("bird.ctl")).sessions()?
+    } else if routers().any(|router| router == machine) {
+        frr::Client::new(dir).sessions()?
+    } else {
+        bail!("{machine} has neither BIRD nor FRR");
+    };
+    sessions.sort();
+    Ok(sessions)
 }
 
 type Daemons = (BTreeMap<String, Bird>, BTreeMap<String, Frr>);

@@ -229,7 +229,7 @@ impl Client {
 /// An answer ends with three zero bytes and the status of the command.
 fn answer(stream: &mut UnixStream) -> Result<(String, u8)> {
     let mut bytes = Vec::new();
-    let mut chunk = [0; 65536];
+    let mut chunk = [0; 8192];
     loop {
         let got = stream.read(&mut chunk).context("no answer")?;
         if got == 0 {

@@ -1,5 +1,7 @@
 //! Underpass's configurations in the reference lab; `[agent]` and `[log]` are added by whoever starts it.
 
+use std::fmt::Write as _;
+
 use super::{CLIENT_NET, GATEWAY, GATEWAY_CLIENT_NET, POD_RANGE, RACKS, SERVICE_RANGE};
 
 /// On a node: BIRD's routes are compiled for the one uplink, no BGP of its own.
@@ -27,12 +29,13 @@ pub fn gateway() -> String {
         RACKS[0].subnet(),
     );
     for node in RACKS[0].reflectors() {
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "\n[[bgp.peers]]\nname = \"{}\"\naddress = \"{}\"\nremote_as = {}\n\
              source_address = \"{GATEWAY}\"\nhold_time = \"9s\"\nconnect_retry = \"1s\"\n\
              connect_retry_max = \"2s\"\n",
             node.name, node.address, RACKS[0].node_as
-        ));
+        );
     }
     text
 }

@@ -238,8 +238,9 @@ mod tests {
     #[test]
     fn pods_are_inside_of_their_nodes_blocks() {
         for (node, pod) in pods() {
-            let inside = |block: &&str| block.parse::<Ipv4Net>().expect("a block").contains(&pod.address);
-            assert!(node.blocks.iter().any(|block| inside(&block)), "{}", pod.name);
+            let inside =
+                |block: &&'static str| block.parse::<Ipv4Net>().expect("a block").contains(&pod.address);
+            assert!(node.blocks.iter().any(inside), "{}", pod.name);
         }
     }
 }

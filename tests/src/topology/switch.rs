@@ -1,5 +1,7 @@
 //! bgpd's configuration of the spine and the leafs.
 
+use std::fmt::Write as _;
+
 use super::{CLIENT_NET, GATEWAY_CLIENT_NET, RACKS, Rack, SPINE_AS};
 
 /// What both kinds of switches have. No policy on eBGP sessions, equal AS paths of different
@@ -10,9 +12,8 @@ fn common(local_as: u32, router_id: &str, neighbors: &[(String, u32)]) -> String
          bgp bestpath as-path multipath-relax\n"
     );
     for (address, remote_as) in neighbors {
-        text.push_str(&format!(
-            " neighbor {address} remote-as {remote_as}\n neighbor {address} timers connect 2\n"
-        ));
+        let _ =
+            write!(text, " neighbor {address} remote-as {remote_as}\n neighbor {address} timers connect 2\n");
     }
     text.push_str(" address-family ipv4 unicast\n  maximum-paths 16\n");
     text
@@ -23,7 +24,7 @@ pub fn spine() -> String {
     let neighbors: Vec<_> =
         RACKS.iter().map(|rack| (rack.uplink_address.to_string(), rack.leaf_as)).collect();
     let mut text = common(SPINE_AS, "1.1.1.1", &neighbors);
-    text.push_str(&format!("  network {CLIENT_NET}\n exit-address-family\n"));
+    let _ = write!(text, "  network {CLIENT_NET}\n exit-address-family\n");
     text
 }
 
@@ -38,11 +39,11 @@ pub fn leaf(rack: &Rack) -> String {
     neighbors.extend(reflectors.iter().map(|address| (address.clone(), rack.node_as)));
     let mut text = common(rack.leaf_as, &rack.leaf_id.to_string(), &neighbors);
     for address in &reflectors {
-        text.push_str(&format!("  neighbor {address} disable-addpath-rx\n"));
+        let _ = writeln!(text, "  neighbor {address} disable-addpath-rx");
     }
-    text.push_str(&format!("  network {}\n", rack.subnet()));
+    let _ = writeln!(text, "  network {}", rack.subnet());
     if rack.leaf == RACKS[0].leaf {
-        text.push_str(&format!("  network {GATEWAY_CLIENT_NET}\n"));
+        let _ = writeln!(text, "  network {GATEWAY_CLIENT_NET}");
     }
     text.push_str(" exit-address-family\n");
     text
