@@ -18,7 +18,8 @@ pub enum KernelAnswer {
     Route {
         /// Type: unicast is forwarded, local delivered, ...
         kind: RouteType,
-        /// Table that it is from.
+        /// Table that it is from. As long as the kernel keeps tables local and main in one trie,
+        /// local addresses are said to be from main.
         table: u32,
         /// Egress, or `None`.
         egress: Option<IfIndex>,

@@ -8,6 +8,8 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourHeader,
 };
 
+use netlink_packet_route::route::RouteType;
+
 use super::attributes;
 use crate::netlink::model::{Neighbour, NeighbourState};
 
@@ -17,13 +19,14 @@ const HEADER: usize = 12;
 const NUD_VALID: u16 = 0x80 | 0x40 | 0x02 | 0x10 | 0x04 | 0x08;
 const NUD_FAILED: u16 = 0x20;
 
-/// An entry of the IPv4 or IPv6 neighbour table; `None` for proxy entries, which answer for others,
-/// and for a bridge's forwarding entries.
+/// An entry of the IPv4 or IPv6 neighbour table; `None` for proxy entries, which answer for others, for
+/// a bridge's forwarding entries, and for multicast and broadcast addresses, which the kernel maps
+/// without announcing it.
 pub fn neighbour(payload: &[u8]) -> Result<Option<Neighbour>, DecodeError> {
     let header = NeighbourHeader::parse(payload)?;
-    if !matches!(header.family, AddressFamily::Inet | AddressFamily::Inet6)
-        || header.flags.contains(NeighbourFlags::Proxy)
-    {
+    let is_inet = matches!(header.family, AddressFamily::Inet | AddressFamily::Inet6);
+    let is_group = matches!(header.kind, RouteType::Multicast | RouteType::Broadcast);
+    if !is_inet || is_group || header.flags.contains(NeighbourFlags::Proxy) {
         return Ok(None);
     }
     let (mut address, mut mac) = (None, None);

@@ -141,6 +141,10 @@ impl Reader {
         if self.route.next_hops.is_empty() && (self.single.ifindex != 0 || self.single.gateway.is_some()) {
             self.route.next_hops.push(self.single);
         }
+        if self.destination.is_ipv6() {
+            // Dumps start at the first next hop, notifications at the one that changed.
+            self.route.next_hops.sort();
+        }
         Ok(self.route)
     }
 }
