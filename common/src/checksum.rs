@@ -36,8 +36,8 @@ pub const fn after_ttl_decrement(check: [u8; 2]) -> [u8; 2] {
 /// Sum of the header as native-endian 32-bit words; ten 16-bit words would give the same after folding.
 #[inline(always)]
 fn sum(header: &[u8; IPV4_LEN]) -> u64 {
-    let [a, b, c, d, e] = parse::words(header).map(u64::from);
-    a + b + c + d + e
+    let [w0, w1, w2, w3, w4] = parse::words(header).map(u64::from);
+    w0 + w1 + w2 + w3 + w4
 }
 
 /// Folds a sum of at most 2^16 words of 32 bits into 16 bits with end-around carry.

@@ -75,8 +75,8 @@ mod tests {
     fn spreads_what_differs_in_one_field_only() {
         const COUNT: u32 = 40_000;
         for members in [2, 3, 5, 7, 16] {
-            let source_ports = (0..COUNT).map(|i| flow(0x0a00_0001, 0x0a00_0002, 17, i << 16 | 53));
-            let destination_ports = (0..COUNT).map(|i| flow(0x0a00_0001, 0x0a00_0002, 6, 443 << 16 | i));
+            let source_ports = (0..COUNT).map(|i| flow(0x0a00_0001, 0x0a00_0002, 17, i << 16 | 0x35));
+            let destination_ports = (0..COUNT).map(|i| flow(0x0a00_0001, 0x0a00_0002, 6, 0x01bb_0000 | i));
             let sources = (0..COUNT).map(|i| flow(0x0a00_0000 + i, 0x0ae9_4001, 1, 0));
             let destinations = (0..COUNT).map(|i| flow(0x0a00_0001, 0x0ae9_4000 + i, 1, 0));
             // Only every 256th address: the varying bits lie away from the lowest byte.

@@ -6,6 +6,7 @@
 //! Byte order: addresses are byte arrays in network order, everything else is native-endian
 //! (`bpfel`: both sides run on the same little-endian machine).
 #![no_std]
+#![expect(clippy::inline_always, reason = "the XDP programs make no calls between BPF functions")]
 
 pub mod abi;
 pub mod bench;

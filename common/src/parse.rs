@@ -116,7 +116,7 @@ impl Ipv4 {
         // TCP, UDP, DCCP, SCTP, UDP-Lite: the ports are the first four bytes of each.
         !self.fragment
             && matches!(self.protocol, 6 | 17 | 33 | 132 | 136)
-            && self.total_length >= IPV4_LEN as u32 + 4
+            && self.total_length as usize >= IPV4_LEN + 4
     }
 
     /// The flow that the packet belongs to. `ports` are the four bytes after the header, zero
@@ -140,8 +140,8 @@ const fn is_routable(address: u32) -> bool {
 /// The header as it lies in memory, in native-endian words: one load each.
 #[inline(always)]
 pub(crate) fn words(header: &[u8; IPV4_LEN]) -> [u32; 5] {
-    let ([a, b, c, d, e], []) = header.as_chunks::<4>() else { return [0; 5] };
-    [*a, *b, *c, *d, *e].map(u32::from_ne_bytes)
+    let ([w0, w1, w2, w3, w4], []) = header.as_chunks::<4>() else { return [0; 5] };
+    [*w0, *w1, *w2, *w3, *w4].map(u32::from_ne_bytes)
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Forwarded by XDP_TX: it leaves by the port it came in on.
+    /// Forwarded by `XDP_TX`: it leaves by the port it came in on.
     ForwardedTx = 0, "forwarded_tx";
     /// Forwarded by redirect to another port.
     ForwardedRedirect = 1, "forwarded_redirect";

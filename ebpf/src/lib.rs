@@ -3,6 +3,7 @@
 //! A library, so that the forwarding program and the benchmark's rivals are built from the same code.
 //! Everything is inlined into the programs: no tail calls, no calls between BPF functions.
 #![no_std]
+#![expect(clippy::inline_always, reason = "the programs make no calls between BPF functions")]
 
 pub mod forward;
 pub mod frame;

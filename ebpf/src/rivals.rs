@@ -2,6 +2,8 @@
 //! else the same code.
 #![no_std]
 #![no_main]
+#![expect(clippy::inline_always, reason = "the programs make no calls between BPF functions")]
+#![expect(clippy::needless_pass_by_value, reason = "`#[xdp]` hands the context over by value")]
 
 mod generator;
 
@@ -32,6 +34,9 @@ struct KernelFib;
 
 /// `bpf_fib_lookup`'s parameters; all zero means "not asked for".
 struct Parameters(bpf_fib_lookup);
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "64 bytes")]
+const PARAMETERS_LEN: i32 = size_of::<bpf_fib_lookup>() as i32;
 
 impl Default for Parameters {
     #[inline(always)]
@@ -66,9 +71,9 @@ impl Engine for KernelFib {
         parameters.__bindgen_anon_2.tos = packet.tos;
         parameters.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes(packet.source);
         parameters.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(packet.destination);
-        let size = const { size_of::<bpf_fib_lookup>() as i32 };
         // SAFETY: the context is the kernel's, the parameters are a live struct of the given size.
-        let result = unsafe { helpers::bpf_fib_lookup(frame.context().cast(), parameters, size, 0) };
+        let result =
+            unsafe { helpers::bpf_fib_lookup(frame.context().cast(), parameters, PARAMETERS_LEN, 0) };
         match u32::try_from(result) {
             Ok(BPF_FIB_LKUP_RET_SUCCESS) => Ok(Hop {
                 ifindex: parameters.ifindex,

@@ -18,7 +18,7 @@ const ECHO: Transport = Transport::Echo { id: 77, sequence: 1 };
 fn unchanged(_: &mut DataPlane, _: Ports) {}
 
 /// A packet that leaves by the egress port.
-fn redirected(name: &'static str, frame: &FrameBuilder, setup: Setup, ports: &Ports) -> Case {
+fn redirected(name: &'static str, frame: &FrameBuilder, setup: Setup, ports: Ports) -> Case {
     let frame = frame.build();
     let answer = Answer {
         port_number: 1,
@@ -27,7 +27,7 @@ fn redirected(name: &'static str, frame: &FrameBuilder, setup: Setup, ports: &Po
         next_hop: EGRESS_ROW,
         egress_ifindex: ports.egress,
     };
-    Case { name, leaves: by_egress(&frame), frame, setup, reason: Reason::ForwardedRedirect, answer }
+    Case { name, leaves: Some(by_egress(&frame)), frame, setup, reason: Reason::ForwardedRedirect, answer }
 }
 
 /// A packet that leaves by the port it came in on.
@@ -40,7 +40,7 @@ fn hairpin(name: &'static str, frame: FrameBuilder, setup: Setup, reason: Reason
         next_hop: HAIRPIN_ROW,
         egress_ifindex: 1,
     };
-    Case { name, leaves: by_ingress(&frame), frame, setup, reason, answer }
+    Case { name, leaves: Some(by_ingress(&frame)), frame, setup, reason, answer }
 }
 
 /// The frame whose header checksum is `check`, found by its identification.
@@ -52,7 +52,7 @@ fn with_checksum(check: u16) -> FrameBuilder {
 }
 
 /// All packets that must be forwarded.
-pub fn cases(ports: &Ports) -> Vec<Case> {
+pub fn cases(ports: Ports) -> Vec<Case> {
     let go = |name, frame: FrameBuilder| redirected(name, &frame, unchanged, ports);
     let mut cases = vec![
         go("udp", frame()),
@@ -154,7 +154,7 @@ fn one_bucket(data_plane: &mut DataPlane, _: Ports) {
 #[test]
 fn forwarded_packets_leave_as_the_kernel_would_send_them() {
     let Some((_keep, ports)) = network() else { return };
-    for case in cases(&ports) {
+    for case in cases(ports) {
         check(&case, ports);
     }
 }

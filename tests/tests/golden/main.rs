@@ -16,9 +16,9 @@ use underpass_common::reason::Reason;
 /// The program has no reason without a golden packet.
 #[test]
 fn every_reason_has_a_case() {
-    let covered: BTreeSet<Reason> = forwarded::cases(&fixture::Ports::default())
+    let covered: BTreeSet<Reason> = forwarded::cases(fixture::Ports::default())
         .iter()
-        .chain(&passed::cases(&fixture::Ports::default()))
+        .chain(&passed::cases(fixture::Ports::default()))
         .map(|case| case.reason)
         .collect();
     // `bpf_xdp_adjust_tail` never refuses to cut a frame that still holds an IP header, so the last

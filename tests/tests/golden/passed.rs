@@ -24,7 +24,7 @@ fn early(name: &'static str, frame: Vec<u8>, reason: Reason) -> Case {
 }
 
 /// All packets that must be left alone.
-pub fn cases(ports: &Ports) -> Vec<Case> {
+pub fn cases(ports: Ports) -> Vec<Case> {
     let mut cases = controlled();
     cases.extend(by_frame());
     cases.extend(by_destination());
@@ -227,7 +227,7 @@ fn refuse(data_plane: &mut DataPlane, reason: Reason) {
 }
 
 /// What the next hop and its port say.
-fn by_egress(ports: &Ports) -> Vec<Case> {
+fn by_egress(ports: Ports) -> Vec<Case> {
     let chosen = Answer {
         port_number: 1,
         target: EGRESS_TARGET,
@@ -314,7 +314,7 @@ fn by_egress(ports: &Ports) -> Vec<Case> {
 }
 
 /// What the source says.
-fn by_source(ports: &Ports) -> Vec<Case> {
+fn by_source(ports: Ports) -> Vec<Case> {
     let unknown = frame().source([100, 64, 0, 1].into());
     let asymmetric = frame().source(ASYMMETRIC_SOURCE);
     let forward = |source_target| Answer {
@@ -407,7 +407,7 @@ fn own(data_plane: &mut DataPlane) {
 #[test]
 fn packets_for_the_kernel_stay_untouched() {
     let Some((_keep, ports)) = network() else { return };
-    for case in cases(&ports) {
+    for case in cases(ports) {
         check(&case, ports);
     }
 }
