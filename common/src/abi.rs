@@ -125,7 +125,7 @@ pub struct ProbeHeader {
     pub next_hop: u32,
     /// Answer: port that the frame would leave by, or 0.
     pub egress_ifindex: u32,
-    /// Answer: flow hash.
+    /// Answer: flow hash, or 0 when the target is no group.
     pub flow_hash: u32,
     /// Answer: `bpf_jiffies64` at the time of the run.
     pub jiffies: u64,

@@ -23,3 +23,13 @@ pub const fn lpm_key4(view: ViewId, address: [u8; 4]) -> [u8; 8] {
     let v = view.to_be_bytes();
     [v[0], v[1], v[2], v[3], address[0], address[1], address[2], address[3]]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_compare_view_first_and_address_last() {
+        assert_eq!(lpm_key4(0x0102_0304, [10, 233, 64, 1]), [1, 2, 3, 4, 10, 233, 64, 1]);
+    }
+}

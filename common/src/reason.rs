@@ -111,3 +111,30 @@ impl Reason {
 }
 
 const _: () = assert!(Reason::ALL.len() <= crate::abi::REASON_SLOTS as usize);
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::format;
+
+    use super::*;
+
+    #[test]
+    fn documentation_lists_every_reason() {
+        let page = include_str!("../../docs/packet-path.md");
+        for reason in Reason::ALL {
+            let row = format!("| `{}` | {} |", reason.label(), reason.description());
+            assert!(page.lines().any(|line| line == row), "docs/packet-path.md lacks: {row}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_dense_and_labels_differ() {
+        for (number, reason) in (0..).zip(Reason::ALL) {
+            assert_eq!(*reason as u32, number);
+            assert_eq!(Reason::from_number(number), Some(*reason));
+            assert!(!Reason::ALL.iter().any(|other| other != reason && other.label() == reason.label()));
+        }
+        assert_eq!(Reason::from_number(u32::try_from(Reason::ALL.len()).unwrap()), None);
+    }
+}
