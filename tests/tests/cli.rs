@@ -387,3 +387,53 @@ fn flush_takes_out_our_routes_and_no_others() {
         ]
     );
 }
+
+/// Steps of an operator with a running agent.
+const OPERATOR: &str = include_str!("cli/operator.sh");
+
+#[test]
+fn an_operator_steers_a_running_agent() {
+    if !is_root("an_operator_steers_a_running_agent") {
+        return;
+    }
+    let machine = Machine::new();
+    let mount = machine.folder.path().join("mount");
+    let pins = mount.join("underpass");
+    let config = format!(
+        "[agent]\nsocket = \"{}\"\nbpffs = \"{}\"\n[datapath]\nports = [\"up0\"]\naccelerate = [\"10.233.64.0/18\"]\n",
+        text(&machine.socket()),
+        text(&pins)
+    );
+    fs::write(machine.config(), config).expect("written");
+    let output = Command::new("unshare")
+        .args(["--net", "--mount", "--propagation", "private", "--kill-child", "--fork", "--pid", "sh", "-c"])
+        .args([OPERATOR, "sh", text(&binary()), text(&machine.config()), text(&mount)])
+        .output()
+        .expect("unshare of util-linux");
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{out}{}", String::from_utf8_lossy(&output.stderr));
+    let step = |name: &str| -> &str {
+        let start = out.find(&format!("-- {name}\n")).unwrap_or_else(|| panic!("{name} is missing: {out}"));
+        out[start..].split("\n-- ").next().expect("not empty")
+    };
+    for (name, parts) in [
+        ("status", &["Datapath  on, lease ", "in sync with the kernel", "up0"][..]),
+        ("lookup", &["to 10.233.70.5", "Prefix    10.233.70.0/26", "unicast via 10.9.0.2 out by up0", "= 0"]),
+        ("off", &["off: every packet is left to the kernel", "= 0"]),
+        ("status of one that is off", &["Datapath  off (kill switch", "= 1"]),
+        ("lookup of one that is off", &["XDP       pass (off)", "= 0"]),
+        ("on", &["on: packets are forwarded", "= 0"]),
+        ("status of one that is on", &["Datapath  on, lease "]),
+        ("unknown port", &["nope is not a managed port", "= 2"]),
+        ("second agent", &["another underpass is running at ", "= 1"]),
+        ("flush of a running one", &["stop it first", "= 2"]),
+        ("stopped", &["= 0"]),
+        ("off without an agent", &["off: every packet is left to the kernel", "= 0"]),
+        ("flush", &["detached 1 programs, removed ", "= 0"]),
+    ] {
+        assert!(!step(name).contains("still attached"), "{out}");
+        for part in parts {
+            assert!(step(name).contains(part), "{name}: {part:?} is missing: {}", step(name));
+        }
+    }
+}

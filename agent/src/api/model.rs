@@ -95,7 +95,7 @@ pub struct DatapathStatus {
     pub next_hops: usize,
     /// Next-hop rows that are live.
     pub next_hops_live: usize,
-    /// Full dumps of the kernel's state since the start (1 = the first).
+    /// How often the kernel's state was read anew since the start, because notifications were lost.
     pub resyncs: u64,
 }
 

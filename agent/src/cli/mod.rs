@@ -99,7 +99,7 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
     match runtime.block_on(crate::run::run(config)) {
         Ok(()) => Ok(Exit::Fine),
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", output::describe(&error));
             Ok(Exit::Problem)
         }
     }

@@ -58,10 +58,49 @@ pub(super) fn print_json(report: &impl Serialize) -> anyhow::Result<Exit> {
 
 /// Prints an error with its causes to standard error.
 pub(super) fn print_error(error: &anyhow::Error) {
-    to_stderr(&format!("error: {error:#}\n"));
+    // Nobody to tell when standard error is gone too.
+    let _ = writeln!(io::stderr().lock(), "error: {}", describe(error));
 }
 
-fn to_stderr(text: &str) {
-    // Nobody to tell when standard error is gone too.
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+/// An error and its causes in one line. Many messages already hold their cause's: those are not
+/// said twice.
+pub(super) fn describe(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot read {name}: {source}; try again")]
+    struct ReadError {
+        name: &'static str,
+        source: io::Error,
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let read = || ReadError { name: "a", source: io::Error::other("disk on fire") };
+        for (error, expected) in [
+            (anyhow::Error::from(read()), "cannot read a: disk on fire; try again"),
+            (
+                anyhow::Error::from(read()).context("no start"),
+                "no start: cannot read a: disk on fire; try again",
+            ),
+            (anyhow::anyhow!("inner").context("outer"), "outer: inner"),
+        ] {
+            assert_eq!(describe(&error), expected);
+        }
+    }
 }

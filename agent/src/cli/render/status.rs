@@ -40,7 +40,7 @@ fn datapath_lines(datapath: &DatapathStatus, style: Style) -> String {
     let synced = if datapath.synced { "in sync with the kernel" } else { "not in sync with the kernel" };
     let mut text = line(
         "Datapath",
-        &format!("{switch}, lease {}s, {synced}, {} full dumps", datapath.lease_seconds, datapath.resyncs),
+        &format!("{switch}, lease {}s, {synced}, {} resyncs", datapath.lease_seconds, datapath.resyncs),
     );
     text += &line(
         "",

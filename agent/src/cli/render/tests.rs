@@ -74,7 +74,7 @@ fn full_status() -> Status {
 fn status_with_everything() {
     let expected = "\
 Agent     underpass 0.1.0, ABI 1, up 1h2m
-Datapath  on, lease 58s, in sync with the kernel, 1 full dumps
+Datapath  on, lease 58s, in sync with the kernel, 1 resyncs
           12 prefixes (10 forwarded), 3 targets, 4 next hops (3 live)
 Ports     PORT  INDEX  ATTACHED  INGRESS  EGRESS  TX   PROBLEM
           eth0      2  yes       yes      yes     yes  -
@@ -99,7 +99,7 @@ fn status_of_a_switched_off_datapath_without_ports() {
     };
     let expected = "\
 Agent     underpass 0.1.0, ABI 1, up 7s
-Datapath  off (kill switch; `underpass on` ends it), lease 0s, not in sync with the kernel, 0 full dumps
+Datapath  off (kill switch; `underpass on` ends it), lease 0s, not in sync with the kernel, 0 resyncs
           0 prefixes (0 forwarded), 0 targets, 0 next hops (0 live)
 Ports     none matches `datapath.ports`
 BGP       not configured
