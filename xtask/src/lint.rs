@@ -24,7 +24,7 @@ pub fn run() -> Result<ExitCode> {
     };
     check("formatting", process::cargo().args(["fmt", "--all", "--check"]));
     check(
-        "clippy, host crates",
+        "host clippy",
         process::cargo()
             .args(["clippy", "--quiet", "--locked", "--workspace", "--exclude", "underpass-ebpf"])
             .args(["--all-targets", "--", "-D", "warnings"]),
@@ -33,7 +33,7 @@ pub fn run() -> Result<ExitCode> {
         .map_err(|missing| anyhow!("missing {missing}; run `cargo xtask setup` to install it"))?;
     let bpf_target = process::target_dir().join("bpf-lint");
     check(
-        "clippy, eBPF programs",
+        "eBPF clippy",
         toolchain.cargo(&workspace, &bpf_target, "clippy").args(["--quiet", "--", "-D", "warnings"]),
     );
     if process::installed("cargo-deny") && workspace.join("deny.toml").is_file() {
