@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Output};
+use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -53,9 +53,20 @@ impl Agent {
         Ok(Self { process, netns, client })
     }
 
-    /// Its command line and socket.
+    /// Its socket.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Runs `underpass ARGUMENTS` in its namespace with its configuration: `["status", "-o", "json"]`.
+    /// Works whether it is running or not.
+    ///
+    /// # Errors
+    /// It cannot be started; a failure of the command itself is in the output.
+    pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = self.netns.command(&self.client.program);
+        command.args(arguments).arg("-c").arg(self.client.config()).stdin(Stdio::null());
+        command.output().with_context(|| format!("cannot run underpass {arguments:?}"))
     }
 
     /// Its process.
@@ -124,7 +135,7 @@ fn spawn(netns: &Netns, client: &Client) -> Result<Process> {
     Process::start(&format!("underpass in {}", netns.name()), command, &client.dir.join("underpass.log"))
 }
 
-/// The agent of a machine, from outside: its socket and its command line.
+/// The agent of a machine, by its socket.
 #[derive(Clone, Debug)]
 pub struct Client {
     program: PathBuf,
@@ -148,16 +159,6 @@ impl Client {
     /// Its configuration file.
     pub fn config(&self) -> PathBuf {
         self.dir.join("underpass.toml")
-    }
-
-    /// Runs `underpass ARGUMENTS` in the machine's namespace with the agent's configuration: `["status", "-o", "json"]`.
-    ///
-    /// # Errors
-    /// It cannot be started; a failure of the command is in the output.
-    pub fn cli(&self, netns: &Netns, arguments: &[&str]) -> Result<Output> {
-        let mut command = netns.command(&self.program);
-        command.args(arguments).arg("-c").arg(self.config());
-        command.output().with_context(|| format!("cannot run underpass {arguments:?}"))
     }
 
     /// `underpass status`.

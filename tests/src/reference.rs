@@ -92,7 +92,15 @@ impl ReferenceLab {
     ///
     /// # Panics
     /// It is no node.
-    pub fn bird(&mut self, node: &str) -> &mut Bird {
+    pub fn bird(&self, node: &str) -> &Bird {
+        self.birds.get(node).unwrap_or_else(|| panic!("{node} has no BIRD"))
+    }
+
+    /// As [`ReferenceLab::bird`], to stop, kill and restart it.
+    ///
+    /// # Panics
+    /// It is no node.
+    pub fn bird_mut(&mut self, node: &str) -> &mut Bird {
         self.birds.get_mut(node).unwrap_or_else(|| panic!("{node} has no BIRD"))
     }
 
@@ -100,7 +108,15 @@ impl ReferenceLab {
     ///
     /// # Panics
     /// It is no switch.
-    pub fn frr(&mut self, switch: &str) -> &mut Frr {
+    pub fn frr(&self, switch: &str) -> &Frr {
+        self.frrs.get(switch).unwrap_or_else(|| panic!("{switch} has no FRR"))
+    }
+
+    /// As [`ReferenceLab::frr`], to stop, kill and restart its bgpd.
+    ///
+    /// # Panics
+    /// It is no switch.
+    pub fn frr_mut(&mut self, switch: &str) -> &mut Frr {
         self.frrs.get_mut(switch).unwrap_or_else(|| panic!("{switch} has no FRR"))
     }
 
@@ -108,7 +124,15 @@ impl ReferenceLab {
     ///
     /// # Panics
     /// It was not started.
-    pub fn agent(&mut self, machine: &str) -> &mut Agent {
+    pub fn agent(&self, machine: &str) -> &Agent {
+        self.agents.get(machine).unwrap_or_else(|| panic!("no agent was started on {machine}"))
+    }
+
+    /// As [`ReferenceLab::agent`], to wait for, stop, kill and restart it.
+    ///
+    /// # Panics
+    /// It was not started.
+    pub fn agent_mut(&mut self, machine: &str) -> &mut Agent {
         self.agents.get_mut(machine).unwrap_or_else(|| panic!("no agent was started on {machine}"))
     }
 
@@ -128,7 +152,7 @@ impl ReferenceLab {
     pub fn start_agent_with(&mut self, machine: &str, sections: &str) -> Result<&mut Agent> {
         let agent = Agent::start(&self.lab, machine, sections)?;
         self.agents.insert(machine.to_owned(), agent);
-        Ok(self.agent(machine))
+        Ok(self.agent_mut(machine))
     }
 
     /// Takes an agent out of the lab; dropping it kills it.

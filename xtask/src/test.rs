@@ -24,7 +24,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure()?;
     let started = Instant::now();
     let mut build = process::cargo();
-    build.args(["build", "--locked", "--package", "underpass", "--package", "underpass-tests", "--bins"]);
+    // The same selection of crates as the tests': cargo then builds their dependencies once.
+    build.args(["build", "--locked", "--workspace", "--exclude", "underpass-ebpf", "--bins"]);
     process::run(&mut build)?;
 
     let mut test = process::cargo();
