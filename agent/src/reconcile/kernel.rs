@@ -31,13 +31,14 @@ pub mod plan;
 pub mod retry;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tracing::{info, warn};
 
 pub use self::op::{Op, OwnRoute, Ownership, RouteError, RouteTarget};
-use self::plan::{Blocked, plan_prefix};
+use self::plan::{Blocked, PrefixPlan, plan_prefix};
 use self::retry::Retry;
 use crate::netlink::model::{Delta, Family, State};
 use crate::rib::model::SelectedRoute;
@@ -56,6 +57,8 @@ pub enum RouteStatus {
     Synced,
     /// A route that is not ours has the same key.
     Blocked(Blocked),
+    /// Read back without these next hops, which no interface leads to.
+    Partial(Vec<IpAddr>),
     /// The kernel refused it, in its own words.
     Error(String),
 }
@@ -66,6 +69,10 @@ impl std::fmt::Display for RouteStatus {
             Self::Pending => f.write_str("pending"),
             Self::Synced => f.write_str("synced"),
             Self::Blocked(blocked) => write!(f, "error: {blocked}"),
+            Self::Partial(left_out) => {
+                let list: Vec<String> = left_out.iter().map(ToString::to_string).collect();
+                write!(f, "error: left out next hops that are not on-link: {}", list.join(", "))
+            }
             Self::Error(message) => write!(f, "error: {message}"),
         }
     }
@@ -80,7 +87,7 @@ pub struct StatusCounts {
     pub synced: usize,
     /// [`RouteStatus::Pending`].
     pub pending: usize,
-    /// [`RouteStatus::Blocked`] and [`RouteStatus::Error`].
+    /// [`RouteStatus::Blocked`], [`RouteStatus::Partial`] and [`RouteStatus::Error`].
     pub errors: usize,
 }
 
@@ -91,13 +98,17 @@ struct Entry {
     awaiting: Option<ReadBack>,
     /// Was read back as wanted: a difference now is somebody else's doing.
     settled: bool,
+    /// IPv6: next hops that we added. Where somebody else's come first in a shared key, the kernel
+    /// shows ours as part of theirs, and only we know better.
+    added: BTreeSet<IpAddr>,
     retry: Retry,
 }
 
 /// An operation that was handed out and whose effect is not seen yet.
 #[derive(Clone, Debug)]
 struct ReadBack {
-    until: Instant,
+    /// `None` until the result of the operation is known.
+    until: Option<Instant>,
     op: Op,
     wanted: Option<SelectedRoute>,
 }
@@ -162,11 +173,10 @@ impl KernelReconciler {
         }
     }
 
-    /// The kernel's state changed. Looks again at the prefixes whose routes did, and at those that
-    /// failed when links or addresses did.
+    /// The kernel's state changed. Looks again at the prefixes whose routes did, and at all when links
+    /// or addresses did: other next hops may be on-link now.
     pub fn on_kernel_changed(&mut self, state: &State, delta: &Delta) {
         if delta.full {
-            self.dirty.extend(self.desired.keys());
             self.dirty.extend(self.entries.keys());
             self.dirty.extend(plan::owned(state, self.ownership).map(|route| route.prefix));
         }
@@ -174,28 +184,32 @@ impl KernelReconciler {
             delta.prefixes.iter().filter(|prefix| self.concerns(state, prefix)).copied().collect();
         self.dirty.extend(concerned);
         if delta.full || !delta.interfaces.is_empty() {
-            for prefix in &self.waiting {
-                if let Some(entry) = self.entries.get_mut(prefix) {
-                    entry.retry.reset();
-                    self.dirty.insert(*prefix);
-                }
+            self.dirty.extend(self.desired.keys());
+            for entry in self.entries.values_mut() {
+                entry.retry.reset();
+                // A difference that comes from a link is nobody's doing.
+                entry.settled &= delta.interfaces.is_empty();
             }
         }
     }
 
-    /// What to do now, at most one operation per prefix. Prefixes whose last write was not read back
-    /// yet, or that wait for another try, are left for later ([`Self::next_deadline`]).
+    /// What to do now, at most one operation per prefix; each must be answered by
+    /// [`Self::on_results`]. Prefixes whose last write was not read back yet, or that wait for another
+    /// try, are left for later ([`Self::next_deadline`]).
     pub fn next_ops(&mut self, state: &State, now: Instant) -> Vec<Op> {
         let repairs = self.repairs;
+        let mut degraded = Vec::new();
         let ops: Vec<Op> = std::mem::take(&mut self.dirty)
             .into_iter()
-            .filter_map(|prefix| self.next_op(prefix, state, now))
+            .filter_map(|prefix| self.next_op(prefix, state, now, &mut degraded))
             .collect();
         if self.repairs > repairs {
-            info!(
-                routes = self.repairs - repairs,
-                "routes were changed by somebody else, putting them right"
-            );
+            let routes = self.repairs - repairs;
+            info!(routes, "routes were changed by somebody else, putting them right");
+        }
+        if let Some(first) = degraded.first() {
+            let status = self.status(first).map(ToString::to_string).unwrap_or_default();
+            warn!(routes = degraded.len(), %first, status, "routes are not as selected");
         }
         ops
     }
@@ -208,8 +222,9 @@ impl KernelReconciler {
             self.waiting.insert(op.prefix());
             match result {
                 Ok(()) => {
+                    entry.added.extend(op.added_ipv6());
                     if let Some(awaiting) = &mut entry.awaiting {
-                        awaiting.until = now + READ_BACK_TIME;
+                        awaiting.until = Some(now + READ_BACK_TIME);
                     }
                 }
                 Err(error) => {
@@ -257,7 +272,9 @@ impl KernelReconciler {
         for prefix in self.desired.keys() {
             match self.status(prefix) {
                 Some(RouteStatus::Synced) => counts.synced += 1,
-                Some(RouteStatus::Blocked(_) | RouteStatus::Error(_)) => counts.errors += 1,
+                Some(RouteStatus::Blocked(_) | RouteStatus::Partial(_) | RouteStatus::Error(_)) => {
+                    counts.errors += 1;
+                }
                 Some(RouteStatus::Pending) | None => counts.pending += 1,
             }
         }
@@ -277,7 +294,14 @@ impl KernelReconciler {
                 .any(|route| self.ownership.is_ours(route))
     }
 
-    fn next_op(&mut self, prefix: IpNet, state: &State, now: Instant) -> Option<Op> {
+    /// Notes in `degraded` when the prefix is as good as can be, and worse than wanted.
+    fn next_op(
+        &mut self,
+        prefix: IpNet,
+        state: &State,
+        now: Instant,
+        degraded: &mut Vec<IpNet>,
+    ) -> Option<Op> {
         let plan_for = |wanted: Option<&SelectedRoute>, may_delete: bool| {
             plan_prefix(prefix, wanted, state, self.ownership, may_delete)
         };
@@ -285,7 +309,7 @@ impl KernelReconciler {
         let entry = self.entries.entry(prefix).or_insert_with(Entry::new);
         let fruitless = match entry.awaiting.take() {
             Some(awaiting) if plan_for(awaiting.wanted.as_ref(), self.may_delete).op.is_some() => {
-                if now < awaiting.until {
+                if awaiting.until.is_none_or(|until| now < until) {
                     entry.awaiting = Some(awaiting);
                     return None;
                 }
@@ -294,8 +318,20 @@ impl KernelReconciler {
             _ => None,
         };
         let found = plan_for(desired, self.may_delete);
-        let Some(mut op) = found.op else {
-            entry.settle(prefix, found.blocked);
+        let Some(mut op) = found.op.clone() else {
+            if let Some(op) = plan::hidden(prefix, &std::mem::take(&mut entry.added), state, self.ownership) {
+                entry.awaiting = Some(ReadBack { until: None, op: op.clone(), wanted: None });
+                return Some(op);
+            }
+            if let Some(desired) = desired.filter(|_| prefix.addr().is_ipv6() && found.blocked.is_none()) {
+                entry.added.extend(&desired.next_hops);
+            }
+            if entry.settle(&found, now) {
+                degraded.push(prefix);
+            }
+            if entry.deadline().is_some() {
+                self.waiting.insert(prefix);
+            }
             if desired.is_none() {
                 self.entries.remove(&prefix);
             }
@@ -312,40 +348,52 @@ impl KernelReconciler {
             // added it to our key: give way, as if it had been there first.
             let shared = Family::of(prefix.addr()) == Family::Ipv6 && matches!(op, Op::Delete { .. });
             op = plan_for(None, true).op.filter(|_| shared)?;
-            entry.awaiting = Some(ReadBack { until: now + READ_BACK_TIME, op: op.clone(), wanted: None });
+            entry.awaiting = Some(ReadBack { until: None, op: op.clone(), wanted: None });
             return Some(op);
         }
         if std::mem::take(&mut entry.settled) {
             self.repairs += 1;
             entry.status = RouteStatus::Pending;
         }
-        let wanted = desired.cloned();
-        entry.awaiting = Some(ReadBack { until: now + READ_BACK_TIME, op: op.clone(), wanted });
-        self.waiting.insert(prefix);
+        entry.awaiting = Some(ReadBack { until: None, op: op.clone(), wanted: desired.cloned() });
         Some(op)
     }
 }
 
 impl Entry {
     const fn new() -> Self {
-        Self { status: RouteStatus::Pending, awaiting: None, settled: false, retry: Retry::new() }
+        Self {
+            status: RouteStatus::Pending,
+            awaiting: None,
+            settled: false,
+            added: BTreeSet::new(),
+            retry: Retry::new(),
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.awaiting.as_ref().map(|awaiting| awaiting.until).or(self.retry.at())
+        match &self.awaiting {
+            Some(awaiting) => awaiting.until,
+            None => self.retry.at(),
+        }
     }
 
-    /// The kernel has what can be had.
-    fn settle(&mut self, prefix: IpNet, blocked: Option<Blocked>) {
-        self.retry.reset();
-        self.settled = blocked.is_none();
-        let status = blocked.map_or(RouteStatus::Synced, RouteStatus::Blocked);
-        if self.status != status
-            && let RouteStatus::Blocked(blocked) = &status
-        {
-            warn!(%prefix, %blocked, "route is not installed");
+    /// The kernel has what can be had. Returns whether that is news and less than what is wanted.
+    fn settle(&mut self, found: &PrefixPlan, now: Instant) -> bool {
+        let status = match (found.blocked, found.left_out.as_slice()) {
+            (Some(blocked), _) => RouteStatus::Blocked(blocked),
+            (None, []) => RouteStatus::Synced,
+            (None, left_out) => RouteStatus::Partial(left_out.to_vec()),
+        };
+        if matches!(status, RouteStatus::Partial(_)) {
+            self.retry.failed(now);
+        } else {
+            self.retry.reset();
         }
+        let degraded = self.status != status && status != RouteStatus::Synced;
+        self.settled = found.blocked.is_none();
         self.status = status;
+        degraded
     }
 }
 

@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 use underpass::netlink::model::{Family, Route, RouteNextHop, RouteType, State};
 
-/// Links and addresses: gateways are in 10.0.0.0/16 and fd00::/64, their hosts need not exist.
+/// Links and addresses: gateways are in 10.0.0.0/16 and `fd00::/64`, their hosts need not exist.
 const SET_UP: &str = "\
 link set lo up
 link add uplink type veth peer name far

@@ -8,7 +8,9 @@ use ipnet::IpNet;
 use nix::errno::Errno;
 
 use super::op::{Op, OwnRoute, RouteError, RouteTarget};
-use crate::netlink::model::{Family, IfIndex, Route, RouteKey, RouteNextHop, RouteType, State};
+use crate::netlink::model::{
+    Address, Family, IfIndex, Link, Route, RouteKey, RouteNextHop, RouteType, State,
+};
 
 /// `NLM_F_*` of a new route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +40,8 @@ impl MemoryKernel {
         Self { connected, ..Self::default() }
     }
 
-    /// What the monitor would read: IPv6 next hops of one key as one route with the protocol of the
-    /// first.
+    /// What the monitor would read: a link with an address for each connected network, and IPv6 next
+    /// hops of one key as one route with the protocol of the first.
     pub fn state(&self) -> State {
         let mut state = State::default();
         for (key, routes) in &self.routes {
@@ -52,7 +54,21 @@ impl MemoryKernel {
             };
             state.routes.insert(*key, listed);
         }
+        for (network, ifindex) in &self.connected {
+            state.addresses.insert(Address { ifindex: *ifindex, address: *network });
+            state.links.insert(*ifindex, link(*ifindex));
+        }
         state
+    }
+
+    /// Gateways of all routes of a protocol to a prefix, which [`Self::state`] does not tell apart in
+    /// IPv6.
+    pub fn all_next_hops(&self, prefix: IpNet, protocol: u8) -> Vec<IpAddr> {
+        let routes = self.routes.values().flatten();
+        routes
+            .filter(|route| route.prefix == prefix && route.protocol == protocol)
+            .flat_map(|route| route.next_hops.iter().filter_map(|hop| hop.gateway))
+            .collect()
     }
 
     /// `RTM_NEWROUTE`.
@@ -135,6 +151,21 @@ impl MemoryKernel {
 impl RouteTarget for MemoryKernel {
     fn execute(&mut self, ops: &[Op]) -> impl Future<Output = Vec<Result<(), RouteError>>> + Send {
         ready(ops.iter().map(|op| self.carry_out(op)).collect())
+    }
+}
+
+fn link(index: IfIndex) -> Link {
+    Link {
+        index,
+        name: format!("port{index}"),
+        kind: None,
+        mac: None,
+        mtu: 1500,
+        up: true,
+        carrier: true,
+        loopback: false,
+        master: None,
+        lower: None,
     }
 }
 

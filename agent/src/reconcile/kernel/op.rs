@@ -91,6 +91,15 @@ impl Op {
         }
     }
 
+    /// IPv6 next hops that come.
+    pub fn added_ipv6(&self) -> impl Iterator<Item = IpAddr> {
+        let (Self::Add(route) | Self::Replace { new: route, .. }) = self else {
+            return [].iter().copied();
+        };
+        let next_hops = if route.prefix.addr().is_ipv6() { route.next_hops.as_slice() } else { &[] };
+        next_hops.iter().copied()
+    }
+
     /// Name for counters and logs.
     pub const fn label(&self) -> &'static str {
         match self {
