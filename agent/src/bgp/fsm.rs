@@ -53,6 +53,8 @@ struct Connection {
     negotiated: Option<Negotiated>,
     hold: Option<Instant>,
     keepalive: Option<Instant>,
+    /// `KEEPALIVE`s in Established since the last UPDATE.
+    quiet: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,6 +274,7 @@ impl Fsm {
             negotiated: None,
             hold: Some(now + OPEN_HOLD),
             keepalive: None,
+            quiet: 0,
         });
     }
 

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use super::log_limit::Limit;
+
 /// Pause after `accept` failed, for instance for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
-/// At most one line about strangers in this time.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Where the connections from a peer go.
 #[derive(Clone, Debug)]
@@ -88,38 +88,5 @@ fn admit(
     if door.connections.try_send(stream).is_err() {
         rejected.busy.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%source, "closed a BGP connection: the one before is not yet taken");
-    }
-}
-
-/// Lets one line through per [`LOG_INTERVAL`] and counts the others.
-#[derive(Debug, Default)]
-struct Limit {
-    last: Option<Instant>,
-    suppressed: u64,
-}
-
-impl Limit {
-    fn allow(&mut self, now: Instant) -> Option<u64> {
-        if self.last.is_some_and(|last| now.duration_since(last) < LOG_INTERVAL) {
-            self.suppressed += 1;
-            return None;
-        }
-        self.last = Some(now);
-        Some(std::mem::take(&mut self.suppressed))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn log_limit_counts_what_it_holds_back() {
-        let start = Instant::now();
-        let mut limit = Limit::default();
-        let steps = [(0, Some(0)), (1, None), (9, None), (10, Some(2)), (11, None), (30, Some(1))];
-        for (second, expected) in steps {
-            assert_eq!(limit.allow(start + Duration::from_secs(second)), expected, "at {second} s");
-        }
     }
 }

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::capabilities::{Negotiated, Settings};
 use super::connection::{Connection, Input};
 use super::fsm::{Action, Cause, ConnectionId, Counters, Direction, Event, Fsm};
+use super::log_limit::Limit;
 use super::notification::Notification;
 use super::socket::{self, Endpoint};
 use super::status::State;
@@ -81,6 +82,7 @@ struct Task {
     view: Arc<Mutex<View>>,
     session: Option<Arc<Negotiated>>,
     shown_error: Option<Cause>,
+    faults_log: Limit,
 }
 
 enum Woken {
@@ -109,6 +111,7 @@ pub async fn run(start: Start) {
         view,
         session: None,
         shown_error: None,
+        faults_log: Limit::default(),
     };
     task.handle(Event::Start);
     loop {
@@ -285,8 +288,11 @@ impl Task {
             }
             Action::Ended { established, cause } => self.log_end(established, cause),
             Action::Fault(fault) => {
-                let disposition = if fault.withdraw { "routes withdrawn" } else { "attribute discarded" };
-                tracing::warn!(peer = self.name, error = %fault.notification, disposition, "bad UPDATE");
+                if let Some(suppressed) = self.faults_log.allow(Instant::now()) {
+                    let disposition = if fault.withdraw { "routes withdrawn" } else { "attribute discarded" };
+                    let error = fault.notification;
+                    tracing::warn!(peer = self.name, %error, disposition, suppressed, "bad UPDATE");
+                }
             }
         }
     }

@@ -5,6 +5,7 @@ mod rig;
 use std::process::Stdio;
 
 use rig::{Feed, Make, Rig, prefix};
+use underpass::api::model::PeerStatus;
 
 /// Prefixes of the big table.
 const MANY: u32 = 5000;
@@ -92,6 +93,17 @@ fn survives(make: Make) {
     assert_eq!(String::from_utf8_lossy(&seen), "", "the kernel's routes were touched");
 }
 
+/// Both ends dial at once, or only the reflector does: one session, without flapping.
+fn agrees_on_one_connection(make: Make) {
+    let [one, two] = feeds();
+    let rig = Rig::up_listening(make, [&one, &two]).expect("reflectors, feeders and agent start");
+    for number in [0, 1] {
+        let settled = |peer: &PeerStatus| peer.accepted == 5 && peer.uptime_seconds >= Some(5);
+        let peer = rig.wait_peer("up for a while", number, settled);
+        assert_eq!(peer.flaps, 0, "{peer:?}");
+    }
+}
+
 /// Two paths for each of 5,000 prefixes from two reflectors, then half of them withdrawn.
 fn carries_many(make: Make) {
     let feed = |count, last| [Feed { first: 0, count, next_hop: [10, 0, 0, last].into() }];
@@ -129,6 +141,13 @@ macro_rules! against {
             fn survives() {
                 if super::privileged() {
                     super::survives($make);
+                }
+            }
+
+            #[test]
+            fn agrees_on_one_connection() {
+                if super::privileged() {
+                    super::agrees_on_one_connection($make);
                 }
             }
 

@@ -65,6 +65,15 @@ pub struct Rig {
 impl Rig {
     /// Raises everything and waits until both sessions of the agent are up and in sync.
     pub fn up(make: Make, feeds: [&[Feed]; 2]) -> Result<Self> {
+        Self::up_with(make, feeds, &router(Dials::Agent))
+    }
+
+    /// As [`Rig::up`], with the agent listening: both ends of the first session dial, the second is passive.
+    pub fn up_listening(make: Make, feeds: [&[Feed]; 2]) -> Result<Self> {
+        Self::up_with(make, feeds, &router(Dials::Both))
+    }
+
+    fn up_with(make: Make, feeds: [&[Feed]; 2], config: &str) -> Result<Self> {
         let lab = Lab::new()?;
         segment(&lab)?;
         let reflectors = [
@@ -76,7 +85,7 @@ impl Rig {
             Bird::start(&lab, MACHINES[3 + number].0, Version::V1, &config)
         };
         let feeders = [feeder(0)?, feeder(1)?];
-        let agent = Agent::start(&lab, "edge", &router())?;
+        let agent = Agent::start(&lab, "edge", config)?;
         let mut rig = Self { agent, reflectors, feeders, lab };
         rig.agent.wait_synced(PATIENCE)?;
         Ok(rig)
@@ -335,10 +344,18 @@ fn frr(address: Ipv4Addr) -> String {
     text
 }
 
+/// Who opens connections.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dials {
+    Agent,
+    Both,
+}
+
 /// The agent: BGP only.
-fn router() -> String {
+fn router(dials: Dials) -> String {
+    let listen = if dials == Dials::Both { format!("listen = [\"{ROUTER}:179\"]\n") } else { String::new() };
     let mut text = format!(
-        "[bgp]\nlocal_as = {AS}\nrouter_id = \"{ROUTER}\"\n\n[bgp.import]\n\
+        "[bgp]\nlocal_as = {AS}\nrouter_id = \"{ROUTER}\"\n{listen}\n[bgp.import]\n\
          prefixes = [{{ prefix = \"10.64.0.0/10\", min = 26, max = 26 }}]\nnext_hops = [\"10.0.0.0/24\"]\n"
     );
     for (number, reflector) in REFLECTORS.iter().enumerate() {
@@ -346,8 +363,9 @@ fn router() -> String {
             text,
             "\n[[bgp.peers]]\nname = \"rr{}\"\naddress = \"{reflector}\"\nremote_as = {AS}\n\
              source_address = \"{ROUTER}\"\nhold_time = \"9s\"\nconnect_retry = \"1s\"\n\
-             connect_retry_max = \"2s\"\nmax_prefixes = 20000\n",
-            number + 1
+             connect_retry_max = \"2s\"\nmax_prefixes = 20000\npassive = {}\n",
+            number + 1,
+            dials == Dials::Both && number == 1
         );
     }
     text

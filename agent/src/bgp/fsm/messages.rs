@@ -9,6 +9,10 @@ use crate::bgp::update;
 use crate::bgp::wire::{self, Message, Open, RefreshKind, RouteRefresh, Update};
 use crate::rib::model::{PeerInfo, RibEvent};
 
+/// A peer without graceful restart need not send End-of-RIB. After this many KEEPALIVEs without an UPDATE
+/// between them its table counts as complete.
+const QUIET_KEEPALIVES: u8 = 2;
+
 impl Fsm {
     pub(super) fn received(
         &mut self,
@@ -22,7 +26,10 @@ impl Fsm {
             (_, Message::Notification(received)) => self.fail(now, id, Cause::Received(received), out),
             (Phase::OpenSent, Message::Open(open)) => self.open(now, id, &open, out),
             (Phase::OpenConfirm, Message::Keepalive) => self.confirm(now, id, out),
-            (Phase::Established, Message::Keepalive) => self.heard(now, id),
+            (Phase::Established, Message::Keepalive) => {
+                self.heard(now, id);
+                self.keepalive(id, out);
+            }
             (Phase::Established, Message::Update(update)) => {
                 self.heard(now, id);
                 self.update(now, id, &update, out);
@@ -90,8 +97,34 @@ impl Fsm {
         out.extend(negotiated.families.iter().map(|family| Action::Send(id, wire::end_of_rib(*family))));
     }
 
+    /// Takes silence for End-of-RIB where none is to be expected.
+    fn keepalive(&mut self, id: ConnectionId, out: &mut Vec<Action>) {
+        let peer = self.settings.peer;
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
+            return;
+        };
+        let Some(negotiated) = &connection.negotiated else { return };
+        if negotiated.graceful_restart.is_some() || connection.quiet == QUIET_KEEPALIVES {
+            return;
+        }
+        connection.quiet += 1;
+        if connection.quiet == QUIET_KEEPALIVES {
+            for family in &negotiated.families {
+                if !self.counters.end_of_rib.contains(family) {
+                    self.counters.end_of_rib.push(*family);
+                    out.push(Action::Rib(RibEvent::EndOfRib { peer, family: *family }));
+                }
+            }
+        }
+    }
+
     fn update(&mut self, now: Instant, id: ConnectionId, update: &Update, out: &mut Vec<Action>) {
         self.counters.updates += 1;
+        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id)
+            && connection.quiet < QUIET_KEEPALIVES
+        {
+            connection.quiet = 0;
+        }
         let settings = &self.settings;
         let Some(negotiated) = self.connection(id).and_then(|connection| connection.negotiated.as_ref())
         else {

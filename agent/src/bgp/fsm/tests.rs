@@ -628,3 +628,23 @@ fn updates_reach_the_rib_as_the_session_encodes_them() {
     assert_eq!(retained(&actions), Some(vec![]));
     assert_eq!(bench.fsm.counters().end_of_rib, []);
 }
+
+#[test]
+fn silence_is_end_of_rib_where_none_is_to_be_expected() {
+    let end = |family| Action::Rib(RibEvent::EndOfRib { peer: PEER, family });
+    let withdrawal = || received(&message(2, &update_body(&[8, 11], &[], &[]))).unwrap();
+    let plain = Settings { graceful_restart: false, add_path: false, ..settings() };
+    let (mut bench, id) = up(plain);
+    assert_eq!(bench.say(id, Message::Keepalive), []);
+    bench.say(id, withdrawal());
+    assert_eq!(bench.say(id, Message::Keepalive), [], "there was an UPDATE between them");
+    assert_eq!(bench.say(id, Message::Keepalive), [end(Family::Ipv4), end(Family::Ipv6)]);
+    bench.say(id, withdrawal());
+    for _ in 0..3 {
+        assert_eq!(bench.say(id, Message::Keepalive), [], "only once");
+    }
+    let (mut bench, id) = up(settings());
+    for _ in 0..5 {
+        assert_eq!(bench.say(id, Message::Keepalive), [], "a peer with graceful restart says so itself");
+    }
+}
