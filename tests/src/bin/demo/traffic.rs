@@ -168,8 +168,7 @@ impl Gathered {
 fn switch(lab: &mut ReferenceLab, way: &Way, on: bool) -> Result<()> {
     let command = if on { "on" } else { "off" };
     for agent in way.agents {
-        let netns = lab.netns(agent);
-        let output = lab.agent(agent).client().cli(&netns, &[command])?;
+        let output = lab.agent(agent).cli(&[command])?;
         let text = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "underpass {command} on {agent}: {}", text.trim());
     }
