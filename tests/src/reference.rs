@@ -169,7 +169,7 @@ impl ReferenceLab {
     }
 
     /// Waits until every session of the reference is Established, the routes of all nodes are in every
-    /// kernel, and the agents that were started are synced.
+    /// kernel (gw1's too when its agent was started), and the agents that were started are synced.
     ///
     /// # Errors
     /// Something is missing after `deadline`; the text says what.
@@ -180,6 +180,9 @@ impl ReferenceLab {
         })?;
         for agent in self.agents.values_mut() {
             agent.wait_synced(deadline)?;
+        }
+        if self.agents.contains_key("gw1") {
+            wait::until("gw1 has its routes", deadline, || self.check_routes_of("gw1"))?;
         }
         Ok(())
     }
@@ -196,18 +199,20 @@ impl ReferenceLab {
         Ok(())
     }
 
-    /// Every block is in the kernels of all other nodes and switches, and the leafs use both reflectors.
     fn check_routes(&self) -> Result<()> {
-        for machine in routers() {
-            let routes = self.netns(machine).routes("main")?;
-            for (rack, node) in topology::nodes().filter(|(_, node)| node.name != machine) {
-                for block in node.blocks {
-                    let route = routes.iter().find(|route| route.prefix.to_string() == *block);
-                    let route = route.with_context(|| format!("{machine} has no route to {block}"))?;
-                    let wanted = if rack.leaf == machine { rack.reflectors().count() } else { 1 };
-                    let found = route.next_hops.len();
-                    ensure!(found >= wanted, "{machine} has {found} of {wanted} next hops for {block}");
-                }
+        routers().try_for_each(|machine| self.check_routes_of(machine))
+    }
+
+    /// Every block of other nodes is in the machine's kernel, and a leaf uses all of its reflectors.
+    fn check_routes_of(&self, machine: &str) -> Result<()> {
+        let routes = self.netns(machine).routes("main")?;
+        for (rack, node) in topology::nodes().filter(|(_, node)| node.name != machine) {
+            for block in node.blocks {
+                let route = routes.iter().find(|route| route.prefix.to_string() == *block);
+                let route = route.with_context(|| format!("{machine} has no route to {block}"))?;
+                let wanted = if rack.leaf == machine { rack.reflectors().count() } else { 1 };
+                let found = route.next_hops.len();
+                ensure!(found >= wanted, "{machine} has {found} of {wanted} next hops for {block}");
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ use crate::{process, setup};
 pub struct Args {
     /// Passed on to the demo: `--json`, `--keep`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    rest: Vec<OsString>,
+    pub rest: Vec<OsString>,
 }
 
 /// Builds in release mode and becomes the demo.

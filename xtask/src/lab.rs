@@ -12,7 +12,7 @@ use crate::{process, setup};
 pub struct Args {
     /// `up [--name N] [--no-agents]`, `down`, `status`, `exec NODE -- CMD`; `help` says more.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    rest: Vec<OsString>,
+    pub rest: Vec<OsString>,
 }
 
 /// Builds the agent and the lab program and becomes the latter.

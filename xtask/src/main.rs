@@ -49,3 +49,35 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::Command;
+
+    #[test]
+    fn arguments_are_passed_on_unchanged() {
+        let cases: &[&[&str]] = &[
+            &["test"],
+            &["test", "-p", "underpass-tests", "--test", "lab"],
+            &["test", "-p", "underpass", "--", "--nocapture"],
+            &["test", "--", "--nocapture"],
+            &["lab", "up", "--name", "other", "--no-agents"],
+            &["lab", "exec", "node1", "--", "ip", "-d", "link"],
+            &["demo", "--json", "--keep"],
+            &["bench", "forward", "--json", "out.json", "--quick"],
+        ];
+        for case in cases {
+            let command = Command::try_parse_from(std::iter::once(&"cargo xtask").chain(*case));
+            let rest = match command.unwrap_or_else(|error| panic!("{case:?}: {error}")) {
+                Command::Test(args) => args.rest(),
+                Command::Lab(args) => args.rest,
+                Command::Demo(args) => args.rest,
+                Command::Bench(args) => args.rest,
+                other => panic!("{case:?} became {other:?}"),
+            };
+            assert_eq!(rest, case[1..], "{case:?}");
+        }
+    }
+}
