@@ -10,8 +10,8 @@ mod generator;
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_BLACKHOLE, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_FWD_DISABLED,
-    BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_PROHIBIT,
-    BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNREACHABLE, BPF_FIB_LKUP_RET_UNSUPP_LWT, bpf_fib_lookup,
+    BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_PROHIBIT, BPF_FIB_LKUP_RET_SUCCESS,
+    BPF_FIB_LKUP_RET_UNREACHABLE, BPF_FIB_LKUP_RET_UNSUPP_LWT, bpf_fib_lookup,
 };
 use aya_ebpf::helpers;
 use aya_ebpf::macros::xdp;
@@ -32,22 +32,34 @@ const FLOOR_ROW: u32 = 1;
 /// The helper does not validate the source, so this engine does not either.
 struct KernelFib;
 
-/// `bpf_fib_lookup`'s parameters; all zero means "not asked for".
-struct Parameters(bpf_fib_lookup);
+/// `struct bpf_fib_lookup` in words: the verifier wants every access to the stack aligned, and a struct
+/// that is filled field by field gets its stores merged across the words, or a call to `memset`.
+type Parameters = [u64; 8];
+const _: () = assert!(size_of::<Parameters>() == size_of::<bpf_fib_lookup>());
+const PARAMETERS_LEN: i32 = 64;
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "64 bytes")]
-const PARAMETERS_LEN: i32 = size_of::<bpf_fib_lookup>() as i32;
+/// The question: family, protocol, ports, length; ingress port, type of service; source; destination.
+#[inline(always)]
+const fn parameters(packet: &Ipv4, ports: [u8; 4], ifindex: u32) -> Parameters {
+    let [l0, l1, ..] = packet.total_length.to_le_bytes();
+    let [s0, s1, d0, d1] = ports;
+    let first = u64::from_le_bytes([AF_INET, packet.protocol, s0, s1, d0, d1, l0, l1]);
+    let second = ifindex as u64 | (packet.tos as u64) << 32;
+    let source = u32::from_le_bytes(packet.source) as u64;
+    let destination = u32::from_le_bytes(packet.destination) as u64;
+    [first, second, source, 0, destination, 0, 0, 0]
+}
 
-impl Default for Parameters {
-    #[inline(always)]
-    fn default() -> Self {
-        // SAFETY: plain integers and unions of such; zero is valid for all.
-        Self(unsafe { core::mem::zeroed() })
-    }
+/// The answer's addresses, in the order of the Ethernet header.
+#[derive(Default)]
+#[repr(C, align(8))]
+struct Macs {
+    destination: [u8; 6],
+    source: [u8; 6],
 }
 
 impl Engine for KernelFib {
-    type Scratch = Parameters;
+    type Scratch = Macs;
 
     #[inline(always)]
     fn destination<'a, const OFFSET: usize>(
@@ -55,42 +67,40 @@ impl Engine for KernelFib {
         frame: &Frame<OFFSET>,
         packet: &Ipv4,
         ingress: &Port,
-        scratch: &'a mut Parameters,
+        scratch: &'a mut Macs,
         _steps: &mut Steps,
     ) -> Result<Hop<'a>, Reason> {
-        let parameters = &mut scratch.0;
-        let [s0, s1, d0, d1] = tables::ports(frame, packet);
-        parameters.family = AF_INET;
-        parameters.l4_protocol = packet.protocol;
-        parameters.sport = u16::from_ne_bytes([s0, s1]);
-        parameters.dport = u16::from_ne_bytes([d0, d1]);
-        #[expect(clippy::cast_possible_truncation, reason = "comes from a 16-bit field")]
-        let length = packet.total_length as u16;
-        parameters.__bindgen_anon_1.tot_len = length;
-        parameters.ifindex = ingress.ifindex;
-        parameters.__bindgen_anon_2.tos = packet.tos;
-        parameters.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes(packet.source);
-        parameters.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(packet.destination);
-        // SAFETY: the context is the kernel's, the parameters are a live struct of the given size.
+        let mut words = parameters(packet, tables::ports(frame, packet), ingress.ifindex);
+        let parameters = (&raw mut words).cast::<bpf_fib_lookup>();
+        // SAFETY: the context is the kernel's, the parameters are live and as long as said.
         let result =
             unsafe { helpers::bpf_fib_lookup(frame.context().cast(), parameters, PARAMETERS_LEN, 0) };
         match u32::try_from(result) {
-            Ok(BPF_FIB_LKUP_RET_SUCCESS) => Ok(Hop {
-                ifindex: parameters.ifindex,
-                mtu: u32::MAX,
-                destination_mac: &parameters.dmac,
-                source_mac: &parameters.smac,
-            }),
+            Ok(BPF_FIB_LKUP_RET_SUCCESS) => {}
             Ok(BPF_FIB_LKUP_RET_BLACKHOLE | BPF_FIB_LKUP_RET_UNREACHABLE | BPF_FIB_LKUP_RET_PROHIBIT) => {
-                Err(Reason::Refused)
+                return Err(Reason::Refused);
             }
-            Ok(BPF_FIB_LKUP_RET_NOT_FWDED) => Err(Reason::Local),
-            Ok(BPF_FIB_LKUP_RET_FWD_DISABLED) => Err(Reason::PortNotReady),
-            Ok(BPF_FIB_LKUP_RET_UNSUPP_LWT) => Err(Reason::Unsupported),
-            Ok(BPF_FIB_LKUP_RET_NO_NEIGH) => Err(Reason::NextHopNotLive),
-            Ok(BPF_FIB_LKUP_RET_FRAG_NEEDED) => Err(Reason::TooBig),
-            _ => Err(Reason::NoRoute),
+            Ok(BPF_FIB_LKUP_RET_FWD_DISABLED) => return Err(Reason::PortNotReady),
+            Ok(BPF_FIB_LKUP_RET_UNSUPP_LWT) => return Err(Reason::Unsupported),
+            Ok(BPF_FIB_LKUP_RET_NO_NEIGH) => return Err(Reason::NextHopNotLive),
+            Ok(BPF_FIB_LKUP_RET_FRAG_NEEDED) => return Err(Reason::TooBig),
+            // `NOT_FWDED` is a local destination as well as a missing route: the helper does not say which.
+            _ => return Err(Reason::NoRoute),
         }
+        // Whole words by volatile reads, which the compiler may not narrow to unaligned ones.
+        // SAFETY: a live local array.
+        let [ifindex, macs0, macs1] =
+            unsafe { [1, 6, 7].map(|word| (&raw const words[word]).read_volatile()) };
+        let [_, _, _, _, s0, s1, s2, s3] = macs0.to_le_bytes();
+        let [s4, s5, d0, d1, d2, d3, d4, d5] = macs1.to_le_bytes();
+        *scratch = Macs { destination: [d0, d1, d2, d3, d4, d5], source: [s0, s1, s2, s3, s4, s5] };
+        let [i0, i1, i2, i3, ..] = ifindex.to_le_bytes();
+        Ok(Hop {
+            ifindex: u32::from_le_bytes([i0, i1, i2, i3]),
+            mtu: u32::MAX,
+            destination_mac: &scratch.destination,
+            source_mac: &scratch.source,
+        })
     }
 
     #[inline(always)]

@@ -17,6 +17,9 @@ const KIND_PASS: u32 = TargetKind::Pass as u32;
 const KIND_NEXT_HOP: u32 = TargetKind::NextHop as u32;
 const KIND_GROUP: u32 = TargetKind::Group as u32;
 
+/// Index of a PASS target that stands for a prefix without room.
+const TABLE_FULL: u32 = Reason::TableFull as u32;
+
 /// `rp_filter` values of the kernel.
 const RP_FILTER_OFF: u8 = 0;
 const RP_FILTER_STRICT: u8 = 1;
@@ -83,7 +86,11 @@ impl<L: Lookup> Engine for Tables<L> {
         steps.source_target = id;
         let target = UP_TARGETS.get(id).ok_or(Reason::TableInconsistent)?;
         if target.source_flags & SOURCE_VALID == 0 {
-            return Err(Reason::SourceInvalid);
+            // A prefix that did not fit says nothing about the source.
+            return Err(match (target.kind, target.index) {
+                (KIND_PASS, TABLE_FULL) => Reason::TableFull,
+                _ => Reason::SourceInvalid,
+            });
         }
         let symmetric = target.source_ports >> (ingress.number & 63) & 1 == 1;
         if ingress.rp_filter == RP_FILTER_STRICT && !symmetric {

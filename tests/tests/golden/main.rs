@@ -6,7 +6,10 @@
 mod control;
 mod fixture;
 mod forwarded;
+mod oracle;
 mod passed;
+mod rivals;
+mod router;
 mod spread;
 
 use std::collections::BTreeSet;
