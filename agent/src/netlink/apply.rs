@@ -159,9 +159,15 @@ impl State {
         let moved = before.is_some_and(|before| {
             (before.up, before.carrier, before.master) != (link.up, link.carrier, link.master)
         });
-        if moved {
+        if moved && self.is_used(link.index) {
             applied.reread.extend([Part::Neighbours, Part::Routes]);
         }
+    }
+
+    /// Whether routes or neighbours depend on a link; a new pod's interface has none yet.
+    fn is_used(&self, index: IfIndex) -> bool {
+        let mut hops = self.routes.values().flatten().flat_map(|route| &route.next_hops);
+        hops.any(|hop| hop.ifindex == index) || self.neighbours.keys().any(|(ifindex, _)| *ifindex == index)
     }
 
     /// Forgets a link and all that cannot be without it.

@@ -15,4 +15,6 @@ pub mod query;
 pub mod requests;
 pub mod route_writer;
 mod settings;
+#[cfg(test)]
+pub(crate) mod text;
 mod watch;

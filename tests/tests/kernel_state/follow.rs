@@ -8,6 +8,9 @@ use underpass::netlink::monitor::Options;
 use crate::follower::{Follower, block_on};
 use crate::router;
 
+/// From this step on links and nexthop objects change, which takes dumps to follow.
+const NOT_ALL_ANNOUNCED: &str = "nexthop objects";
+
 /// Steps: a name, and `ip` commands, one per line; lines of `sysctl KEY VALUE` and `far COMMAND` too.
 const STEPS: &[(&str, &str)] = &[
     ("a route", "route add 10.1.0.0/24 via 172.20.0.2"),
@@ -134,6 +137,7 @@ fn notifications_lead_where_a_dump_leads() {
                     ..Options::default()
                 };
                 let mut follower = Follower::start(&options, config);
+                let mut announced = true;
                 for (name, lines) in STEPS {
                     for line in lines.lines() {
                         match line.split_once(' ') {
@@ -147,6 +151,9 @@ fn notifications_lead_where_a_dump_leads() {
                         }
                     }
                     follower.catch_up(name).await;
+                    announced &= *name != NOT_ALL_ANNOUNCED;
+                    let rereads = follower.monitor.counters().rereads;
+                    assert!(!announced || rereads == 0, "{name}: notifications did not suffice");
                 }
                 let counters = follower.monitor.counters();
                 assert_eq!((counters.resyncs, counters.undecodable), (0, 0), "{counters:?}");

@@ -1,11 +1,11 @@
 //! Tables of cases: a kernel state, and what packets get.
 
 use super::lookup;
-use super::text::{DEFAULT_RULES, state};
 use crate::fib::compile::Compiler;
 use crate::fib::model::{CompileConfig, Forward, Resolution};
 use crate::fib::resolve::resolve;
 use crate::netlink::model::{Delta, IfIndex};
+use crate::netlink::text::{DEFAULT_RULES, state};
 
 /// Two managed ports, an unmanaged uplink and a local pod.
 const LINKS: &str = "

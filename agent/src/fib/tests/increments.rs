@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::lookup;
-use super::text::{DEFAULT_RULES, state};
 use crate::fib::compile::Compiler;
 use crate::fib::model::CompileConfig;
 use crate::netlink::model::{Delta, State};
+use crate::netlink::text::{DEFAULT_RULES, state};
 
 const LINKS: &str = "
     link 2 eth0

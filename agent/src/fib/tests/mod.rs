@@ -4,7 +4,6 @@ mod cases;
 mod increments;
 mod naive;
 mod property;
-mod text;
 
 use std::net::IpAddr;
 

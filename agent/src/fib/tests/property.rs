@@ -9,7 +9,6 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use super::text::state;
 use super::{lookup, naive};
 use crate::fib::compile::{Compiler, FibDelta};
 use crate::fib::model::{CompileConfig, Fib, Forward, Port, Target};
@@ -17,6 +16,7 @@ use crate::netlink::model::{
     Delta, Family, IfIndex, Neighbour, NeighbourState, Route, RouteNextHop, RouteType, Rule, RuleAction,
     State,
 };
+use crate::netlink::text::state;
 use underpass_common::fib::ViewId;
 use underpass_common::reason::Reason;
 

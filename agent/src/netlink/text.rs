@@ -1,4 +1,4 @@
-//! Kernel states as text, in the words of `ip`.
+//! Kernel states as text, in the words of `ip`, for tests.
 
 use std::net::IpAddr;
 
@@ -42,7 +42,7 @@ pub fn state(text: &str) -> State {
             }
             "rule" => state.rules.push(rule(&mut words)),
             "route" => {
-                let route = route(&mut words);
+                let route = read_route(&mut words);
                 state.routes.entry(route.key()).or_default().push(route);
             }
             other => panic!("unknown object {other:?} in {line:?}"),
@@ -50,6 +50,11 @@ pub fn state(text: &str) -> State {
     }
     state.rules.sort_by_key(|rule| (rule.family, rule.priority));
     state
+}
+
+/// Reads one route, as in [`state`] without the word `route`.
+pub fn route(text: &str) -> Route {
+    read_route(&mut Words(text.split_whitespace().collect::<Vec<_>>().into_iter()))
 }
 
 struct Words<'a>(std::vec::IntoIter<&'a str>);
@@ -164,7 +169,7 @@ fn rule(words: &mut Words<'_>) -> Rule {
     rule
 }
 
-fn route(words: &mut Words<'_>) -> Route {
+fn read_route(words: &mut Words<'_>) -> Route {
     let first = words.next().expect("a prefix");
     let kind = match first {
         "local" => RouteType::Local,
