@@ -129,9 +129,8 @@ impl Compiler {
             let known =
                 self.walks.iter().chain(&before).find(|(_, known)| **known == walk).map(|(&view, _)| view);
             let view = known.unwrap_or_else(|| {
-                (0..)
-                    .find(|view| !before.contains_key(view) && !self.walks.contains_key(view))
-                    .unwrap_or_default()
+                let used = |view: &ViewId| before.contains_key(view) || self.walks.contains_key(view);
+                (0..=ViewId::MAX).find(|view| !used(view)).unwrap_or_default()
             });
             self.walks.insert(view, walk);
             views.insert(ifindex, view);

@@ -1,4 +1,4 @@
-//! The walk through the policy rules (`fib_rules_lookup`, net/core/fib_rules.c), for packets without
+//! The walk through the policy rules (`fib_rules_lookup`, `net/core/fib_rules.c`), for packets without
 //! a mark that come in on one port.
 
 use std::collections::BTreeMap;
@@ -257,7 +257,7 @@ fn selectors(rule: &Rule, ingress: Ingress<'_>) -> Option<bool> {
 
 /// Whether these are the IPv4 rules that every namespace starts with. As long as no rule was ever
 /// added or removed, the kernel keeps tables local and main in one trie, and the longest prefix of
-/// both wins (`fib_trie_unmerge`, net/ipv4/fib_trie.c). Equal rules do not tell whether that is so;
+/// both wins (`fib_trie_unmerge`, `net/ipv4/fib_trie.c`). Equal rules do not tell whether that is so;
 /// it makes a difference only where table local forwards or throws, which is left to the kernel.
 fn is_default(rules: &[&Rule]) -> bool {
     let expected = [(0, TABLE_LOCAL), (32766, TABLE_MAIN), (32767, TABLE_DEFAULT)];

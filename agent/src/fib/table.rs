@@ -1,4 +1,4 @@
-//! One route table: the kernel's first choice per prefix (`fib_table_lookup`, net/ipv4/fib_trie.c).
+//! One route table: the kernel's first choice per prefix (`fib_table_lookup`, `net/ipv4/fib_trie.c`).
 
 use std::net::IpAddr;
 

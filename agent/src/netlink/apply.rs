@@ -110,7 +110,7 @@ impl State {
                 });
             }
             Event::RouteGone(route) => {
-                self.change_routes(&route, &mut applied, |routes| order::remove(routes, &route))
+                self.change_routes(&route, &mut applied, |routes| order::remove(routes, &route));
             }
             Event::NexthopObject => drop(applied.reread.insert(Part::Routes)),
             Event::Settings { linkdown } => {
@@ -133,7 +133,9 @@ impl State {
         let routes = self.routes.entry(route.key()).or_default();
         let before = routes.clone();
         if !change(routes) {
-            routes.iter_mut().for_each(|route| route.unsupported = true);
+            for route in routes.iter_mut() {
+                route.unsupported = true;
+            }
             applied.reread.insert(Part::Routes);
         }
         if *routes != before {
@@ -145,12 +147,12 @@ impl State {
     }
 
     fn set_link(&mut self, link: Link, applied: &mut Applied) {
-        let before = self.links.insert(link.index, link.clone());
-        if before.as_ref() == Some(&link) {
+        let before = self.links.get(&link.index);
+        if before == Some(&link) {
             return;
         }
         applied.delta.interfaces.insert(link.index);
-        let renamed = before.as_ref().is_none_or(|before| before.name != link.name);
+        let renamed = before.is_none_or(|before| before.name != link.name);
         if renamed {
             applied.reread.insert(Part::Settings);
         }
@@ -162,6 +164,7 @@ impl State {
         if moved && self.is_used(link.index) {
             applied.reread.extend([Part::Neighbours, Part::Routes]);
         }
+        self.links.insert(link.index, link);
     }
 
     /// Whether routes or neighbours depend on a link; a new pod's interface has none yet.

@@ -24,10 +24,10 @@ impl State {
             match part {
                 Part::Links => delta.interfaces.extend(take_over(&mut self.links, take(&mut new.links))),
                 Part::Neighbours => {
-                    delta.neighbours.extend(take_over(&mut self.neighbours, take(&mut new.neighbours)))
+                    delta.neighbours.extend(take_over(&mut self.neighbours, take(&mut new.neighbours)));
                 }
                 Part::Settings => {
-                    delta.interfaces.extend(take_over(&mut self.ipv4_conf, take(&mut new.ipv4_conf)))
+                    delta.interfaces.extend(take_over(&mut self.ipv4_conf, take(&mut new.ipv4_conf)));
                 }
                 Part::Addresses => {
                     let before = replace(&mut self.addresses, take(&mut new.addresses));

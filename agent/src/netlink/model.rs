@@ -112,6 +112,7 @@ pub enum RuleAction {
 }
 
 /// A policy rule.
+#[expect(clippy::struct_excessive_bools, reason = "as many flags as the kernel has")]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rule {
     /// Family.
@@ -169,6 +170,7 @@ pub enum RouteType {
 }
 
 /// One next hop of a route.
+#[expect(clippy::struct_excessive_bools, reason = "as many flags as the kernel has")]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteNextHop {
     /// Outgoing interface; 0 when the route has none (blackhole).

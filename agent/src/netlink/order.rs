@@ -51,16 +51,13 @@ fn add_ipv6(routes: &mut Vec<Route>, route: Route, placement: Placement) -> bool
     }
     let mergeable = is_mergeable(&route);
     let position = routes.iter().position(|known| mergeable && is_mergeable(known));
-    match position {
-        Some(at) => {
-            let grown = routes[at].next_hops.iter().all(|hop| has_hop(&route, hop));
-            routes[at] = route;
-            grown
-        }
-        None => {
-            routes.push(route);
-            true
-        }
+    if let Some(at) = position {
+        let grown = routes[at].next_hops.iter().all(|hop| has_hop(&route, hop));
+        routes[at] = route;
+        grown
+    } else {
+        routes.push(route);
+        true
     }
 }
 

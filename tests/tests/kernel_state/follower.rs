@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use underpass::fib::compile::Compiler;
 use underpass::fib::model::{CompileConfig, Fib, Port, Target};
 use underpass::netlink::apply::Part;
 use underpass::netlink::dump;
-use underpass::netlink::model::{Delta, NeighbourState, State};
+use underpass::netlink::model::{Delta, IfIndex, NeighbourState, State};
 use underpass::netlink::monitor::{Monitor, Options};
 use underpass::netlink::requests::Requests;
 
@@ -104,9 +105,12 @@ fn first_difference(seen: &State, expected: &State) -> String {
         .unwrap_or_else(routes)
 }
 
+/// A port, and the prefixes of its view.
+type Seen<'a> = (IfIndex, Port, Vec<(IpNet, &'a Target)>);
+
 /// What ports see, whatever the ids of their views.
-fn by_port(fib: &Fib) -> Vec<(u32, Port, Vec<(ipnet::IpNet, &Target)>)> {
-    let seen = |(&index, port): (&u32, &Port)| {
+fn by_port(fib: &Fib) -> Vec<Seen<'_>> {
+    let seen = |(&index, port): (&IfIndex, &Port)| {
         let prefixes = fib.prefixes.iter().filter(|((view, _), _)| *view == port.view);
         (
             index,

@@ -1,9 +1,10 @@
 //! What single changes do to the compiled table.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use super::lookup;
-use crate::fib::compile::Compiler;
+use crate::fib::compile::{Compiler, FibDelta};
 use crate::fib::model::CompileConfig;
 use crate::netlink::model::{Delta, State};
 use crate::netlink::text::{DEFAULT_RULES, state};
@@ -33,7 +34,11 @@ fn a_delta_names_what_changed_and_nothing_else() {
     ));
     let mut compiler = compiler();
     assert!(compiler.update(&before, &Delta::default()).full, "the first update is a full one");
-    assert!(compiler.update(&before, &prefix_delta("10.1.0.0/16")) == Default::default(), "nothing changed");
+    assert_eq!(
+        compiler.update(&before, &prefix_delta("10.1.0.0/16")),
+        FibDelta::default(),
+        "nothing changed"
+    );
 
     let after = state(&format!(
         "{LINKS}{DEFAULT_RULES}route 10.1.0.0/16 via 1.1.1.2 dev 2\nroute 10.2.0.0/16 via 1.1.1.1 dev 2"
@@ -73,7 +78,7 @@ fn pods_that_come_and_go_are_no_full_compile() {
     let mut after = before.clone();
     after.links.remove(&4);
     let changes = compiler.update(&after, &Delta { interfaces: [4].into(), ..Delta::default() });
-    assert_eq!(changes, Default::default());
+    assert_eq!(changes, FibDelta::default());
 
     after.links.remove(&3);
     assert!(
@@ -86,7 +91,7 @@ fn large(routes: u32) -> State {
     let mut text = format!("{LINKS}{DEFAULT_RULES}");
     for i in 0..routes {
         let (a, b, c) = (i >> 10, (i >> 2) & 255, (i & 3) * 64);
-        text.push_str(&format!("route 10.{a}.{b}.{c}/26 via 1.1.1.{} dev 2\n", i % 16 + 1));
+        writeln!(text, "route 10.{a}.{b}.{c}/26 via 1.1.1.{} dev 2", i % 16 + 1).expect("a string takes it");
     }
     state(&text)
 }

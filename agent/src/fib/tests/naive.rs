@@ -78,7 +78,7 @@ fn walk(state: &State, rules: &[&Rule], packet: &Packet<'_>) -> Fate {
         match rule.action {
             RuleAction::Nop => {}
             RuleAction::Goto(target) => {
-                at = rules.iter().position(|rule| rule.priority == target).unwrap_or(at)
+                at = rules.iter().position(|rule| rule.priority == target).unwrap_or(at);
             }
             RuleAction::Blackhole | RuleAction::Unreachable | RuleAction::Prohibit => return Fate::Refused,
             RuleAction::Unknown(_) => return Fate::Unknown,

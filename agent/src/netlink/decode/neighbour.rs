@@ -33,13 +33,13 @@ pub fn neighbour(payload: &[u8]) -> Result<Option<Neighbour>, DecodeError> {
     for attribute in attributes(payload, HEADER) {
         match NeighbourAttribute::parse_with_param(&attribute, header.family) {
             Ok(NeighbourAttribute::Destination(NeighbourAddress::Inet(inet))) => {
-                address = Some(IpAddr::V4(inet))
+                address = Some(IpAddr::V4(inet));
             }
             Ok(NeighbourAttribute::Destination(NeighbourAddress::Inet6(inet6))) => {
-                address = Some(IpAddr::V6(inet6))
+                address = Some(IpAddr::V6(inet6));
             }
             Ok(NeighbourAttribute::LinkLayerAddress(bytes)) => {
-                mac = <[u8; 6]>::try_from(bytes.as_slice()).ok()
+                mac = <[u8; 6]>::try_from(bytes.as_slice()).ok();
             }
             Ok(_) | Err(_) => {}
         }

@@ -11,7 +11,7 @@ use crate::netlink::model::{Family, Rule, RuleAction};
 
 /// `struct fib_rule_hdr`.
 const HEADER: usize = 12;
-/// `FRA_PAD` (linux/fib_rules.h).
+/// `FRA_PAD` (`linux/fib_rules.h`).
 const FRA_PAD: u16 = 18;
 /// "Not set", which the kernel also announces.
 const NONE: u32 = u32::MAX;
@@ -81,7 +81,7 @@ impl Reader {
             RuleAttribute::FwMark(mark) => self.mark = mark,
             RuleAttribute::FwMask(mask) => self.mask = Some(mask),
             RuleAttribute::SuppressPrefixLen(length) => {
-                rule.suppress_prefix_length = Some(length).filter(|length| *length != NONE)
+                rule.suppress_prefix_length = Some(length).filter(|length| *length != NONE);
             }
             RuleAttribute::SuppressIfGroup(group) => rule.suppress_interface_group = group != NONE,
             RuleAttribute::L3MDev(l3mdev) => rule.l3mdev = l3mdev,
