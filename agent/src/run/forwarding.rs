@@ -227,9 +227,10 @@ impl Forwarding {
         for ifindex in new {
             let name = state.links.get(&ifindex).map_or("", |link| &link.name);
             let facts = self.datapath.attach(ifindex, name);
-            match &facts.problem {
-                Some(problem) => warn!(port = name, problem, "port is not fully usable"),
-                None => info!(port = name, tx = facts.tx, "port attached"),
+            if let Some(problem) = &facts.problem {
+                warn!(port = name, problem, "port is not fully usable");
+            } else {
+                info!(port = name, tx = facts.tx, "port attached");
             }
             self.ports.insert(ifindex, facts);
             changed.ports.insert(ifindex);
