@@ -1,5 +1,7 @@
 //! Routes of our own in a real kernel: written by rtnetlink, read back by `ip`.
 
+#[path = "kernel_target/followed.rs"]
+mod followed;
 #[path = "kernel_target/gap.rs"]
 mod gap;
 #[path = "kernel_target/network.rs"]
