@@ -29,6 +29,7 @@ pub mod memory;
 pub mod op;
 pub mod plan;
 pub mod retry;
+pub mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -38,8 +39,9 @@ use ipnet::IpNet;
 use tracing::{info, warn};
 
 pub use self::op::{Op, OwnRoute, Ownership, RouteError, RouteTarget};
-use self::plan::{Blocked, PrefixPlan, plan_prefix};
+use self::plan::{PrefixPlan, plan_prefix};
 use self::retry::Retry;
+pub use self::status::{RouteStatus, StatusCounts};
 use crate::netlink::model::{Delta, Family, State};
 use crate::rib::model::SelectedRoute;
 
@@ -47,49 +49,6 @@ use crate::rib::model::SelectedRoute;
 const READ_BACK_TIME: Duration = Duration::from_secs(1);
 
 const FRUITLESS: &str = "the kernel accepted the change but shows something else";
-
-/// Where a prefix stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RouteStatus {
-    /// Not written yet, or not read back yet.
-    Pending,
-    /// Read back as wanted.
-    Synced,
-    /// A route that is not ours has the same key.
-    Blocked(Blocked),
-    /// Read back without these next hops, which no interface leads to.
-    Partial(Vec<IpAddr>),
-    /// The kernel refused it, in its own words.
-    Error(String),
-}
-
-impl std::fmt::Display for RouteStatus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Pending => f.write_str("pending"),
-            Self::Synced => f.write_str("synced"),
-            Self::Blocked(blocked) => write!(f, "error: {blocked}"),
-            Self::Partial(left_out) => {
-                let list: Vec<String> = left_out.iter().map(ToString::to_string).collect();
-                write!(f, "error: left out next hops that are not on-link: {}", list.join(", "))
-            }
-            Self::Error(message) => write!(f, "error: {message}"),
-        }
-    }
-}
-
-/// How many prefixes stand where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StatusCounts {
-    /// Prefixes wanted.
-    pub desired: usize,
-    /// [`RouteStatus::Synced`].
-    pub synced: usize,
-    /// [`RouteStatus::Pending`].
-    pub pending: usize,
-    /// [`RouteStatus::Blocked`], [`RouteStatus::Partial`] and [`RouteStatus::Error`].
-    pub errors: usize,
-}
 
 /// What is remembered of a prefix that is wanted, or whose route is being taken out.
 #[derive(Clone, Debug)]

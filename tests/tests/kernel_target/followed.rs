@@ -151,3 +151,29 @@ fn a_foreign_route_in_the_way_is_named_until_it_goes() {
         assert_eq!(ours(), both("10.0.0.2", "fd00::2 fd00::3"));
     });
 }
+
+/// The kernel refuses a multipath route as a whole when one of its next hops is not on-link.
+#[test]
+fn one_of_two_uplinks_goes_down_and_comes_back() {
+    in_network(async || {
+        ip("link add second type veth peer name beyond
+            link set second up
+            link set beyond up
+            address add 10.1.0.1/16 dev second");
+        let mut agent = Agent::start();
+        let late = "10.9.1.0/26";
+        agent.want(&desired(&[(V4, &["10.0.0.2", "10.1.0.2"])]));
+        agent.until_synced("synced").await;
+        ip("link set second down");
+        agent.want(&desired(&[(late, &["10.0.0.2", "10.1.0.2"])]));
+        let left_out = "error: left out next hops that are not on-link: 10.1.0.2";
+        agent.until("left out", |agent| [V4, late].iter().all(|of| agent.status(of) == left_out)).await;
+        let expected = [V4, late].map(|of| format!("{of} via 10.0.0.2 proto 210 metric 200"));
+        assert_eq!(ours(), expected);
+        ip("link set second up");
+        agent.until_synced("both again").await;
+        let expected = [V4, late].map(|of| format!("{of} via 10.0.0.2 10.1.0.2 proto 210 metric 200"));
+        assert_eq!(ours(), expected);
+        assert_eq!(agent.reconciler.repairs(), 0, "nobody meddled");
+    });
+}

@@ -238,7 +238,7 @@ fn naive_next_hops(mut paths: Vec<Naive>, maximum_paths: usize) -> Vec<IpAddr> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn incremental_is_the_same_as_from_scratch(
         steps in prop::collection::vec(step(), 1..60),

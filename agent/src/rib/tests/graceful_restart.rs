@@ -1,0 +1,92 @@
+//! RFC 4724 §4.2, scene by scene.
+
+use super::*;
+
+fn restarting() -> Lab {
+    let mut lab = Lab::up();
+    lab.announce(1, 0, &[A, B], "10.0.0.11");
+    lab.end_of_rib(1);
+    assert_eq!(lab.restart_begins(1), [""; 0], "stale paths forward like any other");
+    assert_eq!(lab.counts(1), PeerCounts { received: 2, accepted: 2, stale: 2, end_of_rib: false });
+    lab
+}
+
+#[test]
+fn paths_stay_and_end_of_rib_sweeps_what_was_not_repeated() {
+    let mut lab = restarting();
+    assert_eq!(lab.comes_back(1, true), [""; 0]);
+    assert_eq!(lab.announce(1, 0, &[A], "10.0.0.11"), [""; 0]);
+    assert_eq!(lab.counts(1), PeerCounts { received: 2, accepted: 2, stale: 1, end_of_rib: false });
+    assert_eq!(lab.end_of_rib(1), [B]);
+    assert_eq!(lab.counts(1), PeerCounts { received: 1, accepted: 1, stale: 0, end_of_rib: true });
+    assert_eq!(lab.rib.next_deadline(), None);
+}
+
+#[test]
+fn a_peer_that_stays_away_loses_its_paths_after_the_restart_time() {
+    let mut lab = restarting();
+    assert_eq!(lab.rib.next_deadline(), Some(lab.now + RESTART_TIME));
+    assert_eq!(lab.wait(RESTART_TIME.checked_sub(Duration::from_millis(1)).unwrap()), [""; 0]);
+    assert_eq!(lab.wait(Duration::from_millis(1)), [A, B]);
+}
+
+#[test]
+fn a_peer_without_end_of_rib_loses_stale_paths_after_the_stale_time() {
+    let mut lab = restarting();
+    lab.wait(RESTART_TIME / 2);
+    lab.comes_back(1, true);
+    assert_eq!(lab.wait(RESTART_TIME), [""; 0], "the restart time counts no more");
+    lab.announce(1, 0, &[B], "10.0.0.11");
+    assert_eq!(lab.wait(STALE_TIME.checked_sub(RESTART_TIME * 3 / 2).unwrap()), [A]);
+    assert_eq!(lab.next_hops(B), ["10.0.0.11"]);
+}
+
+#[test]
+fn forwarding_state_not_preserved() {
+    assert_eq!(restarting().comes_back(1, false), [A, B]);
+}
+
+#[test]
+fn family_no_longer_negotiated() {
+    let mut lab = restarting();
+    let forwarding_preserved = vec![Family::Ipv4];
+    let info = PeerInfo { families: vec![Family::Ipv6], forwarding_preserved, ..session(1) };
+    assert_eq!(lab.handle(RibEvent::PeerUp(info)), [A, B]);
+}
+
+#[test]
+fn second_restart_takes_what_was_still_stale() {
+    let mut lab = restarting();
+    lab.comes_back(1, true);
+    lab.announce(1, 0, &[A], "10.0.0.11");
+    assert_eq!(lab.restart_begins(1), [B]);
+    assert_eq!(lab.next_hops(A), ["10.0.0.11"]);
+}
+
+#[test]
+fn only_the_families_in_question() {
+    let mut lab = Lab::new(config(&[1]));
+    let families = vec![Family::Ipv4, Family::Ipv6];
+    lab.handle(RibEvent::PeerUp(PeerInfo { families, ..session(1) }));
+    lab.announce(1, 0, &[A], "10.0.0.11");
+    lab.announce(1, 0, &["fd00:10:1::/64"], "fd00::11");
+    assert_eq!(lab.restart_begins(1), ["fd00:10:1::/64"]);
+    assert_eq!(lab.next_hops(A), ["10.0.0.11"]);
+}
+
+#[test]
+fn a_new_identifier_decides_anew() {
+    let mut config = config(&[1, 2]);
+    config.maximum_paths = 1;
+    let mut lab = Lab::new(config);
+    for number in [1, 2] {
+        lab.handle(RibEvent::PeerUp(session(number)));
+        lab.announce(number, 0, &[A], &format!("10.0.0.1{number}"));
+    }
+    lab.restart_begins(1);
+    let router_id = Ipv4Addr::new(10, 0, 0, 9);
+    let forwarding_preserved = vec![Family::Ipv4];
+    let info = PeerInfo { router_id, forwarding_preserved, ..session(1) };
+    assert_eq!(lab.handle(RibEvent::PeerUp(info)), [A]);
+    assert_eq!(lab.next_hops(A), ["10.0.0.12"]);
+}
