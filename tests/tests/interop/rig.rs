@@ -181,14 +181,20 @@ impl Rig {
     pub fn kernel_routes(&self) -> Result<Vec<(IpNet, Vec<IpAddr>)>> {
         let routes: Vec<KernelRoute> =
             self.router().ip_json(&format!("route show proto {}", Kernel::default().protocol))?;
-        let mut routes: Vec<_> = routes.into_iter().map(KernelRoute::simple).collect::<Result<_>>()?;
-        routes.sort();
-        Ok(routes)
+        kernel_routes(routes)
     }
 }
 
+/// Prefixes with their next hops, sorted.
+pub fn kernel_routes(routes: Vec<KernelRoute>) -> Result<Vec<(IpNet, Vec<IpAddr>)>> {
+    let mut routes: Vec<_> = routes.into_iter().map(KernelRoute::simple).collect::<Result<_>>()?;
+    routes.sort();
+    Ok(routes)
+}
+
+/// A route of `ip -json route`.
 #[derive(Deserialize)]
-struct KernelRoute {
+pub struct KernelRoute {
     dst: String,
     gateway: Option<IpAddr>,
     #[serde(default)]
