@@ -249,7 +249,7 @@ impl FibMaps for MemoryMaps {
         let groups = self.groups_with(index);
         for (id, target, _) in groups.iter().filter(|(.., hot)| *hot) {
             let now = self.contents.targets.get(id).copied().unwrap_or_default();
-            let current = now.index == target.index && now.mask == target.mask && self.is_referenced(*id);
+            let current = now.index == target.index && now.mask == target.mask;
             self.check(current, || format!("bucket {index} of the abandoned target {id} is written"));
         }
         if next_hop == 0 {
@@ -342,6 +342,7 @@ impl MemoryMaps {
             .contents
             .next_hops
             .iter()
+            .filter(|(index, _)| self.hot.rows.contains(index))
             .find(|(_, row)| row.ifindex == ifindex && row.state & NEXT_HOP_LIVE != 0)
             .map(|(index, _)| *index);
         self.check(live.is_none(), || format!("port {ifindex} is closed under the live row {live:?}"));

@@ -136,8 +136,9 @@ pub struct XdpReconciler {
     rows: Rows,
     targets: Targets,
     prefixes: Prefixes,
-    /// Ports that the targets were computed with.
-    reached: (BTreeSet<IfIndex>, BTreeMap<IfIndex, u32>),
+    /// Ports that can be used and their numbers, as all rows and targets know them; `None` when some
+    /// know other ones.
+    reached: Option<(BTreeSet<IfIndex>, BTreeMap<IfIndex, u32>)>,
     /// The first full comparison is done.
     compared: bool,
     /// What an earlier agent left is not given back yet.
@@ -154,11 +155,11 @@ impl XdpReconciler {
         let capacity = maps.capacity();
         let found = maps.contents()?;
         Ok(Self {
+            rows: Rows::adopt(capacity, &found),
+            targets: Targets::adopt(capacity, &found),
             ports: Ports::adopt(found.ports),
-            rows: Rows::adopt(capacity.next_hops, found.next_hops),
-            targets: Targets::adopt(capacity.targets, capacity.buckets, found.targets, &found.buckets),
             prefixes: Prefixes::adopt(found.prefixes),
-            reached: (BTreeSet::new(), BTreeMap::new()),
+            reached: None,
             compared: false,
             adopting: true,
         })
@@ -197,6 +198,7 @@ impl XdpReconciler {
     ) -> Outcome {
         let mut writer = Writer::new(maps);
         let reach = self.reach(environment);
+        self.reached.take_if(|(egress, _)| *egress != reach.egress);
         let changed = self.rows.refresh(delta, &reach);
         self.targets.liveness_changed(&changed, &self.rows);
         self.publish_targets(&reach, &mut writer);
@@ -261,6 +263,13 @@ impl XdpReconciler {
                 ));
             }
         }
+        if self.targets.short() > 0 {
+            problems.push(format!(
+                "{} targets lack next hops that could be used: the next-hop or hash-bucket table is full; \
+                 narrow datapath.accelerate",
+                self.targets.short()
+            ));
+        }
         if let Some((_, first)) = self.prefixes.unplaced().first() {
             problems.push(format!(
                 "{} prefixes ({first} first), and what covers them, are left to the kernel: the prefix \
@@ -272,8 +281,9 @@ impl XdpReconciler {
     }
 
     fn reach<'a>(&self, environment: Environment<'a>) -> Reach<'a> {
+        let transmits = |ifindex: &IfIndex| environment.ports.get(ifindex).is_some_and(|facts| facts.egress);
         Reach {
-            egress: self.ports.egress().collect(),
+            egress: self.ports.egress().filter(transmits).collect(),
             numbers: self.ports.numbers().collect(),
             resolve: environment.resolve,
         }
@@ -290,7 +300,7 @@ impl XdpReconciler {
         let mut writer = Writer::new(maps);
         self.ports.open(fib, environment, &mut writer);
         let reach = self.reach(environment);
-        let reached = (reach.egress.clone(), reach.numbers.clone());
+        let reached = Some((reach.egress.clone(), reach.numbers.clone()));
         let moved = self.reached != reached;
         if moved || all_rows {
             let changed = self.rows.refresh(&Delta::full(), &reach);
@@ -299,11 +309,14 @@ impl XdpReconciler {
         if moved {
             self.targets.reach_changed(&mut self.rows, &reach);
             self.reached = reached;
+        } else {
+            self.targets.retry_short(&mut self.rows, &reach);
         }
         self.plan(fib, keys, &reach);
         self.publish(&reach, &mut writer);
         self.retry_starved(fib, &reach, &mut writer);
         self.end_adoption(&mut writer);
+        self.ports.finish(&self.rows, &mut writer);
         if self.resting() >= RESTING_LIMIT {
             self.grace(&mut writer);
         }
@@ -313,8 +326,16 @@ impl XdpReconciler {
     /// Decides the target of each key. Those that are in the map go first: what an earlier agent left
     /// is claimed by the prefix that has it.
     fn plan(&mut self, fib: &Fib, keys: &BTreeSet<Key>, reach: &Reach<'_>) {
-        let (known, new): (Vec<&Key>, Vec<&Key>) =
+        let (mut known, new): (Vec<&Key>, Vec<&Key>) =
             keys.iter().partition(|key| self.prefixes.installed().contains_key(*key));
+        if self.adopting {
+            known.sort_by_key(|key| {
+                let before = self.prefixes.before(key);
+                before
+                    .zip(fib.prefixes.get(*key))
+                    .map_or(u8::MAX, |(before, spec)| self.targets.claim_rank(before, spec, reach))
+            });
+        }
         for key in known.into_iter().chain(new) {
             // The engine has no table for IPv6, which the program leaves to the kernel.
             let spec = fib.prefixes.get(key).filter(|_| matches!(key.1, IpNet::V4(_)));
@@ -329,7 +350,7 @@ impl XdpReconciler {
     fn publish(&mut self, reach: &Reach<'_>, writer: &mut Writer<'_>) {
         self.publish_targets(reach, writer);
         self.prefixes.publish(&mut self.targets, writer);
-        self.ports.finish(writer);
+        self.ports.finish(&self.rows, writer);
         self.prefixes.delete(&mut self.targets, writer);
         // Deletions make room, and free what covered the deleted.
         self.prefixes.publish(&mut self.targets, writer);
@@ -346,11 +367,13 @@ impl XdpReconciler {
         self.targets.publish(&self.rows, reach, writer);
     }
 
-    /// Prefixes that found no room get another chance when this call has given something back.
+    /// What found no room gets another chance when this call has given something back.
     fn retry_starved(&mut self, fib: &Fib, reach: &Reach<'_>, writer: &mut Writer<'_>) {
-        if self.prefixes.starved().is_empty() || self.resting() == 0 || !self.grace(writer) {
+        let content = self.prefixes.starved().is_empty() && self.targets.short() == 0;
+        if content || self.resting() == 0 || !self.grace(writer) {
             return;
         }
+        self.targets.retry_short(&mut self.rows, reach);
         let starved = self.prefixes.starved().keys().copied().collect();
         self.plan(fib, &starved, reach);
         self.publish(reach, writer);
@@ -358,8 +381,7 @@ impl XdpReconciler {
 
     /// Gives back what an earlier agent left, once no prefix in the map leads to it any more.
     fn end_adoption(&mut self, writer: &mut Writer<'_>) {
-        let leads = |id: &TargetId| self.targets.is_leftover(*id);
-        if !self.adopting || self.prefixes.installed().values().any(leads) {
+        if !self.adopting || self.targets.is_leftover_held() {
             return;
         }
         self.adopting = false;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use underpass_common::nexthop::{PORT_EGRESS, PORT_INGRESS, PORT_SEND_REDIRECTS, PORT_TX, Port as RawPort};
 
 use super::Environment;
+use super::rows::Rows;
 use super::writer::Writer;
 use crate::fib::model::Fib;
 use crate::netlink::model::IfIndex;
@@ -45,14 +46,18 @@ impl Ports {
         }
     }
 
-    /// After rows, targets and new prefixes: takes packets, closes what is no longer used.
-    pub fn finish(&mut self, writer: &mut Writer<'_>) {
+    /// After rows, targets and new prefixes: takes packets, closes what is no longer used. A port that
+    /// live rows still lead to (a write failed) stays open: frames to a closed port would be lost.
+    pub fn finish(&mut self, rows: &Rows, writer: &mut Writer<'_>) {
         for want in self.want.clone().into_values() {
-            if self.written.get(&want.ifindex) != Some(&want) {
-                self.write(want, writer);
+            let written = self.written.get(&want.ifindex).map_or(0, |row| row.flags);
+            let held = written & !want.flags & PORT_EGRESS != 0 && rows.lead_to(want.ifindex);
+            let row = if held { RawPort { flags: want.flags | PORT_EGRESS, ..want } } else { want };
+            if self.written.get(&row.ifindex) != Some(&row) {
+                self.write(row, writer);
             }
         }
-        let gone = |ifindex: &&IfIndex| !self.want.contains_key(ifindex);
+        let gone = |ifindex: &&IfIndex| !self.want.contains_key(ifindex) && !rows.lead_to(**ifindex);
         for ifindex in self.written.keys().filter(gone).copied().collect::<Vec<_>>() {
             if writer.write(|maps| maps.clear_port(ifindex)) {
                 self.written.remove(&ifindex);

@@ -84,27 +84,37 @@ impl Prefixes {
                 self.dirty.remove(&key);
             }
         }
+        self.evict(targets, writer);
     }
 
-    /// Brings one prefix to `id`. When that fails, the prefix is taken out: what covers it is turned
-    /// to the kernel, while its old target could be wrong for long.
-    fn place(&mut self, key: Key, id: TargetId, targets: &mut Targets, writer: &mut Writer<'_>) -> bool {
-        let before = self.installed.get(&key).copied();
-        if before == Some(id) {
-            return true;
-        }
-        if writer.write(|maps| maps.set_prefix(key.0, key.1, id)) {
-            self.installed.insert(key, id);
-            targets.hold(id);
-            if let Some(before) = before {
-                targets.unhold(before);
-            }
-            return true;
-        }
-        if before.is_some() {
+    /// Takes out prefixes that could not be brought to their new target: the old one may be wrong for
+    /// long. Only once everything that covers them is turned to the kernel, or packets would take a
+    /// route that was never theirs.
+    fn evict(&mut self, targets: &mut Targets, writer: &mut Writer<'_>) {
+        let stale: Vec<Key> = self
+            .unplaced
+            .iter()
+            .filter(|key| !self.is_harmless(key) && self.is_exposing_nothing(key))
+            .copied()
+            .collect();
+        for key in stale {
             self.take_out(key, targets, writer);
         }
-        false
+    }
+
+    /// Brings one prefix to `id`.
+    fn place(&mut self, key: Key, id: TargetId, targets: &mut Targets, writer: &mut Writer<'_>) -> bool {
+        if self.installed.get(&key) == Some(&id) {
+            return true;
+        }
+        if !writer.write(|maps| maps.set_prefix(key.0, key.1, id)) {
+            return false;
+        }
+        targets.hold(id);
+        if let Some(before) = self.installed.insert(key, id) {
+            targets.unhold(before);
+        }
+        true
     }
 
     /// Removes what is no longer wanted, shortest prefix first.
@@ -119,10 +129,33 @@ impl Prefixes {
             if self.unplaced.remove(&key) {
                 self.dirty.extend(self.covering(&key));
             }
-            if !self.installed.contains_key(&key) || self.take_out(key, targets, writer) {
+            if !self.installed.contains_key(&key) {
+                self.dirty.remove(&key);
+            } else if self.is_under_stale(&key) {
+                // Its removal would bring back an answer that is even older.
+            } else if self.covers_unplaced(&key) && !self.is_exposing_nothing(&key) {
+                // Its packets are not those of what covers it either: to the kernel, until they can be
+                // told apart again.
+                self.place(key, 0, targets, writer);
+            } else if self.take_out(key, targets, writer) {
                 self.dirty.remove(&key);
             }
         }
+    }
+
+    /// Whether a prefix that covers this one still forwards by what it should not any more.
+    fn is_under_stale(&self, key: &Key) -> bool {
+        self.covering(key).iter().any(|key| self.dirty.contains(key) && !self.is_harmless(key))
+    }
+
+    /// Whether no packet is forwarded by the prefix.
+    fn is_harmless(&self, key: &Key) -> bool {
+        self.installed.get(key).is_none_or(|id| *id == 0)
+    }
+
+    /// Whether no packet would be forwarded by what covers the prefix.
+    fn is_exposing_nothing(&self, key: &Key) -> bool {
+        self.covering(key).iter().all(|key| self.is_harmless(key))
     }
 
     fn take_out(&mut self, key: Key, targets: &mut Targets, writer: &mut Writer<'_>) -> bool {
@@ -133,14 +166,15 @@ impl Prefixes {
         done
     }
 
-    /// Prefixes of the table that cover `key`.
+    /// Prefixes, wanted or in the map, that cover `key`.
     fn covering(&self, key: &Key) -> Vec<Key> {
         let mut covering = Vec::new();
         let mut prefix = key.1;
         while let Some(parent) = prefix.supernet() {
             prefix = parent;
-            if self.wanted.contains_key(&(key.0, prefix)) {
-                covering.push((key.0, prefix));
+            let parent = (key.0, prefix);
+            if self.wanted.contains_key(&parent) || self.installed.contains_key(&parent) {
+                covering.push(parent);
             }
         }
         covering

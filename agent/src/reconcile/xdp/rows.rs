@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use underpass_common::nexthop::{NEXT_HOP_LIVE, NextHop as RawRow};
+use underpass_common::nexthop::{NEXT_HOP_LIVE, NextHop as RawRow, TargetKind};
 
 use super::slots::Slots;
 use super::writer::Writer;
 use super::{Reach, RowView};
+use crate::datapath::maps::{Capacity, Contents};
 use crate::fib::model::{NextHop, Resolution};
-use crate::netlink::model::Delta;
+use crate::netlink::model::{Delta, IfIndex};
 
 /// A row in use.
 #[derive(Clone, Debug)]
@@ -32,8 +33,12 @@ pub struct Rows {
     dirty: BTreeSet<u32>,
     /// Rows that were live since the last grace period and no longer are.
     cooling: BTreeSet<u32>,
+    /// Rows that were given back and are live in the map because a write failed.
+    undead: BTreeMap<u32, RawRow>,
     /// Rows that an earlier agent left and nothing has claimed yet.
     leftover: BTreeMap<u32, RawRow>,
+    /// Those to which nothing led: rows of next hops that were dead.
+    spare: BTreeSet<u32>,
 }
 
 const fn is_live(row: &RawRow) -> bool {
@@ -45,15 +50,21 @@ fn same_macs(a: &RawRow, b: &RawRow) -> bool {
 }
 
 impl Rows {
-    /// Starts with what is in the map.
-    pub fn adopt(capacity: u32, found: BTreeMap<u32, RawRow>) -> Self {
+    /// Starts with what is in the maps.
+    pub fn adopt(capacity: Capacity, found: &Contents) -> Self {
+        let single = found.targets.values().filter(|raw| raw.kind == TargetKind::NextHop as u32);
+        let led_to: BTreeSet<u32> =
+            single.map(|raw| raw.index).chain(found.buckets.values().copied()).collect();
+        let leftover = found.next_hops.clone();
         Self {
-            slots: Slots::new(capacity, found.keys().copied()),
+            slots: Slots::new(capacity.next_hops, leftover.keys().copied()),
             rows: BTreeMap::new(),
             by_next_hop: BTreeMap::new(),
             dirty: BTreeSet::new(),
             cooling: BTreeSet::new(),
-            leftover: found,
+            undead: BTreeMap::new(),
+            spare: leftover.keys().filter(|index| !led_to.contains(index)).copied().collect(),
+            leftover,
         }
     }
 
@@ -66,11 +77,15 @@ impl Rows {
         }
         let (want, unresolved) = wanted(&next_hop, reach, &RawRow::default());
         let fits = |index: &&u32| self.leftover.get(index).is_some_and(|raw| fits(raw, &want));
-        let (index, written) = match candidates.iter().find(fits) {
+        let (index, written) = match candidates.iter().chain(&self.spare).find(fits) {
             Some(index) => (*index, self.leftover.remove(index).unwrap_or_default()),
             None => (self.slots.take()?, RawRow::default()),
         };
         let (want, _) = wanted(&next_hop, reach, &written);
+        // Whether a dead row was live a moment ago only the earlier agent knew.
+        if !is_live(&written) && !same_macs(&written, &RawRow::default()) {
+            self.cooling.insert(index);
+        }
         self.rows.insert(index, Row { next_hop, users: 1, unresolved, want, written });
         self.by_next_hop.insert(next_hop, index);
         self.dirty.insert(index);
@@ -92,11 +107,17 @@ impl Rows {
             self.slots.put_back(index);
             return;
         }
-        // A packet that is still on its way here goes to the kernel: the port may be closed next.
-        if is_live(&row.written) {
-            writer.write(|maps| maps.set_next_hop(index, RawRow { state: 0, ..row.written }));
-        }
+        self.retire(index, row.written, writer);
+    }
+
+    /// Gives a written row back. A packet that is still on its way to it goes to the kernel: the port
+    /// may be closed next.
+    fn retire(&mut self, index: u32, written: RawRow, writer: &mut Writer<'_>) {
         self.slots.retire(index);
+        let dead = RawRow { state: 0, ..written };
+        if is_live(&written) && !writer.write(|maps| maps.set_next_hop(index, dead)) {
+            self.undead.insert(index, written);
+        }
     }
 
     /// Computes the wanted content of the rows that `delta` concerns again; returns those that came to
@@ -130,6 +151,9 @@ impl Rows {
     /// period before [`Self::publish`].
     pub fn prepare(&mut self, writer: &mut Writer<'_>) -> bool {
         let mut wait = false;
+        self.undead.retain(|index, row| {
+            !writer.write(|maps| maps.set_next_hop(*index, RawRow { state: 0, ..*row }))
+        });
         for index in std::mem::take(&mut self.dirty) {
             let Some(row) = self.rows.get(&index) else { continue };
             if row.written == RawRow::default() || same_macs(&row.want, &row.written) {
@@ -193,18 +217,20 @@ impl Rows {
 
     /// After a grace period, and after targets and buckets: empties the rows that were given back.
     pub fn sweep(&mut self, writer: &mut Writer<'_>) {
-        self.slots.sweep(|index| writer.write(|maps| maps.set_next_hop(index, RawRow::default())));
+        self.slots.sweep(|index| {
+            let done = writer.write(|maps| maps.set_next_hop(index, RawRow::default()));
+            if done {
+                self.undead.remove(&index);
+            }
+            done
+        });
     }
 
     /// Gives back what an earlier agent left and nothing claimed.
     pub fn abandon_leftover(&mut self, writer: &mut Writer<'_>) {
+        self.spare.clear();
         for (index, raw) in std::mem::take(&mut self.leftover) {
-            if is_live(&raw) {
-                writer.write(|maps| maps.set_next_hop(index, RawRow { state: 0, ..raw }));
-            }
-            if index != 0 {
-                self.slots.retire(index);
-            }
+            self.retire(index, raw, writer);
         }
     }
 
@@ -223,6 +249,13 @@ impl Rows {
         self.rows.get(&index).is_some_and(|row| is_live(&row.written))
     }
 
+    /// Whether the map may hold live rows of this port.
+    pub fn lead_to(&self, port: IfIndex) -> bool {
+        let written = self.rows.values().map(|row| &row.written);
+        let given_back = self.undead.values().chain(self.leftover.values());
+        written.chain(given_back).any(|row| row.ifindex == port && is_live(row))
+    }
+
     /// How many indices rest.
     pub fn resting(&self) -> usize {
         self.slots.resting()
@@ -235,7 +268,7 @@ impl Rows {
 
     /// Whether every row is as wanted.
     pub fn is_synced(&self) -> bool {
-        self.dirty.is_empty()
+        self.dirty.is_empty() && self.undead.is_empty()
     }
 
     /// A row for people.

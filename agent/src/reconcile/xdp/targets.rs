@@ -12,7 +12,8 @@ use super::rows::Rows;
 use super::slots::Slots;
 use super::writer::Writer;
 use super::{Reach, Shortage, TargetView};
-use crate::fib::model::{Forward, Target};
+use crate::datapath::maps::{Capacity, Contents};
+use crate::fib::model::{Forward, NextHop, Resolution, Target};
 
 const PASS: u32 = TargetKind::Pass as u32;
 const NEXT_HOP: u32 = TargetKind::NextHop as u32;
@@ -29,8 +30,6 @@ struct Entry {
     spec: Arc<Target>,
     /// Prefixes that want it.
     users: usize,
-    /// Prefixes that have it in the map.
-    holders: usize,
     /// Rows of the next hops that can be used at all, with weights.
     members: Vec<(u32, u16)>,
     /// Rows that it led to before: released when the maps no longer say so.
@@ -52,11 +51,15 @@ pub struct Targets {
     ranges: Ranges,
     entries: BTreeMap<TargetId, Entry>,
     by_spec: BTreeMap<Arc<Target>, TargetId>,
+    /// How many prefixes have each target in the map.
+    holders: BTreeMap<TargetId, usize>,
     dirty: BTreeSet<TargetId>,
     /// Stopped since the last grace period.
     cooling: BTreeSet<TargetId>,
-    /// Nobody wants or has them any more.
+    /// A prefix turned away from these: perhaps nobody wants or has them any more.
     unused: BTreeSet<TargetId>,
+    /// Those that lack rows or buckets since the ports changed.
+    short: BTreeSet<TargetId>,
     /// Rows that no target in the maps leads to any more.
     left_rows: Vec<u32>,
     /// What an earlier agent left and nothing has claimed yet.
@@ -66,33 +69,34 @@ pub struct Targets {
 
 impl Targets {
     /// Starts with what is in the maps.
-    pub fn adopt(
-        capacity: u32,
-        bucket_capacity: u32,
-        found: BTreeMap<TargetId, RawTarget>,
-        buckets: &BTreeMap<u32, u32>,
-    ) -> Self {
-        let slots = Slots::new(capacity, found.keys().copied());
-        let mut ranges = Ranges::new(bucket_capacity);
-        let fallback = found.get(&0).copied().unwrap_or_default();
+    pub fn adopt(capacity: Capacity, found: &Contents) -> Self {
+        let mut holders = BTreeMap::new();
+        for id in found.prefixes.values() {
+            *holders.entry(*id).or_default() += 1;
+        }
+        let slots = Slots::new(capacity.targets, found.targets.keys().copied());
+        let mut ranges = Ranges::new(capacity.buckets);
+        let fallback = found.targets.get(&0).copied().unwrap_or_default();
+        let bucket = |at| found.buckets.get(&at).copied().unwrap_or(0);
         let mut leftover = BTreeMap::new();
-        for (id, raw) in found.into_iter().filter(|(id, _)| *id != 0) {
-            let rows = match range_of(&raw) {
+        for (id, raw) in found.targets.iter().filter(|(id, _)| **id != 0) {
+            let rows = match range_of(raw) {
                 // A group that shares buckets with another is none of ours: nothing is taken from it.
-                Some(range) if !ranges.reserve(range) => Vec::new(),
-                Some(range) => range.indices().map(|at| buckets.get(&at).copied().unwrap_or(0)).collect(),
-                None => Vec::new(),
+                Some(range) if ranges.reserve(range) => range.indices().map(bucket).collect(),
+                Some(_) | None => Vec::new(),
             };
-            leftover.insert(id, (raw, rows));
+            leftover.insert(*id, (*raw, rows));
         }
         Self {
             slots,
             ranges,
             entries: BTreeMap::new(),
+            holders,
             by_spec: BTreeMap::new(),
             dirty: BTreeSet::new(),
             cooling: BTreeSet::new(),
             unused: BTreeSet::new(),
+            short: BTreeSet::new(),
             left_rows: Vec::new(),
             leftover,
             fallback,
@@ -114,7 +118,6 @@ impl Targets {
         if let Some(id) = self.by_spec.get(spec) {
             if let Some(entry) = self.entries.get_mut(id) {
                 entry.users += 1;
-                self.unused.remove(id);
             }
             return Ok(*id);
         }
@@ -125,7 +128,6 @@ impl Targets {
         let mut entry = Entry {
             spec: Arc::new(spec.clone()),
             users: 1,
-            holders: 0,
             members: Vec::new(),
             leaving: Vec::new(),
             range: None,
@@ -164,6 +166,21 @@ impl Targets {
         Ok(id)
     }
 
+    /// In which order prefixes claim what an earlier agent left: first those whose target names the row
+    /// of each next hop, dead ones included, then groups, which name only live ones.
+    pub fn claim_rank(&self, before: TargetId, spec: &Target, reach: &Reach<'_>) -> u8 {
+        let Forward::NextHops(hops) = &spec.forward else { return 0 };
+        let live = |hop: &NextHop| {
+            reach.egress.contains(&hop.port) && matches!((reach.resolve)(hop), Resolution::Live { .. })
+        };
+        match self.leftover.get(&before) {
+            Some((raw, _)) if raw.kind == NEXT_HOP => 0,
+            Some(_) if !hops.iter().any(|(hop, _)| live(hop)) => 1,
+            Some(_) => 2,
+            None => 3,
+        }
+    }
+
     /// The rows that the flows of a target take now.
     fn flows_of(&self, target: Option<TargetId>) -> Vec<u32> {
         let Some(entry) = target.and_then(|id| self.entries.get(&id)) else { return Vec::new() };
@@ -175,26 +192,24 @@ impl Targets {
 
     /// A prefix does not want the target any more.
     pub fn unwant(&mut self, id: TargetId) {
-        self.change(id, |entry| entry.users = entry.users.saturating_sub(1));
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.users = entry.users.saturating_sub(1);
+            self.unused.insert(id);
+        }
     }
 
     /// A prefix has the target in the map.
     pub fn hold(&mut self, id: TargetId) {
-        self.change(id, |entry| entry.holders += 1);
+        *self.holders.entry(id).or_default() += 1;
     }
 
     /// A prefix does not have the target in the map any more.
     pub fn unhold(&mut self, id: TargetId) {
-        self.change(id, |entry| entry.holders = entry.holders.saturating_sub(1));
-    }
-
-    fn change(&mut self, id: TargetId, change: impl FnOnce(&mut Entry)) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
-        change(entry);
-        if entry.users == 0 && entry.holders == 0 {
+        let Some(count) = self.holders.get_mut(&id) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.holders.remove(&id);
             self.unused.insert(id);
-        } else {
-            self.unused.remove(&id);
         }
     }
 
@@ -213,26 +228,42 @@ impl Targets {
 
     /// The ports changed: which next hops can be used at all is decided again for every target.
     pub fn reach_changed(&mut self, rows: &mut Rows, reach: &Reach<'_>) {
-        for (id, entry) in &mut self.entries {
-            let before = std::mem::take(&mut entry.members);
-            if acquire_members(entry, rows, reach, &[]).is_err() {
-                // The row table is full: what is there goes on, as far as it can be used.
-                let taken = std::mem::take(&mut entry.members);
-                self.left_rows.extend(taken.iter().map(|(row, _)| *row));
-                let (kept, left): (Vec<_>, Vec<_>) =
-                    before.into_iter().partition(|(row, _)| rows.wants_live(*row));
-                entry.members = kept;
-                entry.leaving.extend(left.iter().map(|(row, _)| *row));
-            } else {
-                entry.leaving.extend(before.iter().map(|(row, _)| *row));
-            }
-            // Without room for buckets the first next hop alone is used: a subset of the kernel's.
-            if let Err(shortage) = ensure_range(entry, &[], &mut self.ranges) {
-                tracing::warn!(target = id, ?shortage, "no buckets for a target that came to life");
-            }
-            balance(entry, rows);
-            self.dirty.insert(*id);
+        for id in self.entries.keys().copied().collect::<Vec<_>>() {
+            self.reselect(id, rows, reach);
         }
+    }
+
+    /// Tries again to complete the targets that lack something.
+    pub fn retry_short(&mut self, rows: &mut Rows, reach: &Reach<'_>) {
+        for id in std::mem::take(&mut self.short) {
+            self.reselect(id, rows, reach);
+        }
+    }
+
+    fn reselect(&mut self, id: TargetId, rows: &mut Rows, reach: &Reach<'_>) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let before = std::mem::take(&mut entry.members);
+        let mut selected = acquire_members(entry, rows, reach, &[]);
+        if selected.is_err() {
+            // The row table is full: what is there goes on, as far as it can be used.
+            let taken = std::mem::take(&mut entry.members);
+            self.left_rows.extend(taken.iter().map(|(row, _)| *row));
+            let (kept, left): (Vec<_>, Vec<_>) =
+                before.into_iter().partition(|(row, _)| rows.wants_live(*row));
+            entry.members = kept;
+            entry.leaving.extend(left.iter().map(|(row, _)| *row));
+        } else {
+            entry.leaving.extend(before.iter().map(|(row, _)| *row));
+        }
+        // Without room for buckets the first next hop alone is used: a subset of the kernel's.
+        selected = selected.and(ensure_range(entry, &[], &mut self.ranges));
+        if selected.is_err() {
+            self.short.insert(id);
+        } else {
+            self.short.remove(&id);
+        }
+        balance(entry, rows);
+        self.dirty.insert(id);
     }
 
     /// Writes buckets, and stops targets that are going to lead elsewhere. Returns whether those need a
@@ -270,7 +301,7 @@ impl Targets {
             if done {
                 self.cooling.remove(&id);
             }
-            if done && (entry.range.is_none() || entry.buckets == entry.written_buckets) {
+            if done && has_its_buckets(entry) {
                 self.left_rows.append(&mut entry.leaving);
             } else {
                 self.dirty.insert(id);
@@ -281,10 +312,15 @@ impl Targets {
     /// Gives back what no prefix wants or has, and the rows that were left.
     pub fn release(&mut self, rows: &mut Rows, writer: &mut Writer<'_>) {
         for id in std::mem::take(&mut self.unused) {
+            let wanted = self.entries.get(&id).is_none_or(|entry| entry.users > 0);
+            if wanted || self.holders.contains_key(&id) {
+                continue;
+            }
             let Some(entry) = self.entries.remove(&id) else { continue };
             self.by_spec.remove(&entry.spec);
             self.dirty.remove(&id);
             self.cooling.remove(&id);
+            self.short.remove(&id);
             self.left_rows.extend(entry.members.iter().map(|(row, _)| *row));
             self.left_rows.extend(&entry.leaving);
             if entry.written == RawTarget::default() {
@@ -325,9 +361,9 @@ impl Targets {
         }
     }
 
-    /// Targets that an earlier agent left and nothing has claimed.
-    pub fn is_leftover(&self, id: TargetId) -> bool {
-        self.leftover.contains_key(&id)
+    /// Whether a prefix in the map still leads to what an earlier agent left and nothing has claimed.
+    pub fn is_leftover_held(&self) -> bool {
+        self.leftover.keys().any(|id| self.holders.contains_key(id))
     }
 
     /// Whether the map holds the target.
@@ -340,10 +376,16 @@ impl Targets {
 
     /// Prefixes by which packets are forwarded.
     pub fn forwarding_prefixes(&self, rows: &Rows) -> usize {
-        let forwarding = |entry: &&Entry| {
+        let forwarding = |entry: &Entry| {
             entry.written.kind != PASS && entry.members.iter().any(|(row, _)| rows.is_live(*row))
         };
-        self.entries.values().filter(forwarding).map(|entry| entry.holders).sum()
+        let ids = self.entries.iter().filter(|(_, entry)| forwarding(entry)).map(|(id, _)| id);
+        ids.filter_map(|id| self.holders.get(id)).sum()
+    }
+
+    /// Targets that lack rows or buckets since the ports changed.
+    pub fn short(&self) -> usize {
+        self.short.len()
     }
 
     /// Targets in use.
@@ -358,7 +400,7 @@ impl Targets {
 
     /// Whether every target is as wanted.
     pub fn is_synced(&self) -> bool {
-        self.dirty.is_empty() && self.unused.is_empty()
+        self.dirty.is_empty() && self.short.is_empty()
     }
 
     /// A target for people.
@@ -438,14 +480,14 @@ fn claim(entry: &mut Entry, left: &(RawTarget, Vec<u32>), rows: &Rows, reach: &R
     let group = matches!(group_order(&entry.spec), Ok(Some(_))) && !entry.members.is_empty();
     if group {
         let order = group_order(&entry.spec).ok().flatten();
-        let live: BTreeSet<u32> = entry
-            .members
-            .iter()
-            .map(|(row, _)| *row)
-            .filter(|row| rows.wants_live(*row) && rows.is_written(*row))
-            .collect();
+        let written = |row: &u32| rows.is_written(*row);
+        let members: BTreeSet<u32> = entry.members.iter().map(|(row, _)| *row).collect();
+        let live: BTreeSet<u32> = members.iter().copied().filter(|row| rows.wants_live(*row)).collect();
+        let used: BTreeSet<u32> = buckets.iter().copied().collect();
+        // With no next hop left, the flows stay with those that were there last.
+        let same = if live.is_empty() { used.is_subset(&members) } else { used == live };
         let range = range_of(raw).filter(|range| Some(range.order) == order && !buckets.is_empty());
-        if range.is_none() || live.is_empty() || distinct(buckets) != Vec::from_iter(live) {
+        if range.is_none() || !same || !used.iter().all(written) {
             return false;
         }
         entry.range = range;
@@ -510,13 +552,17 @@ fn want(entry: &Entry, reach: &Reach<'_>) -> RawTarget {
     raw
 }
 
-/// Whether everything that the target leads to is in the maps.
+/// Whether the buckets are as wanted, as far as the target needs them.
+fn has_its_buckets(entry: &Entry) -> bool {
+    entry.range.is_none() || entry.members.is_empty() || entry.buckets == entry.written_buckets
+}
+
+/// Whether everything that the target leads to is in the maps. A group that packets take already may
+/// have old buckets: their rows are kept until they are written.
 fn is_ready(entry: &Entry, rows: &Rows) -> bool {
-    entry.members.is_empty()
-        || match entry.range {
-            Some(_) => entry.written_buckets.iter().all(|row| rows.is_written(*row)),
-            None => entry.members.iter().all(|(row, _)| rows.is_written(*row)),
-        }
+    let written = entry.members.iter().all(|(row, _)| rows.is_written(*row));
+    let taken = entry.written.kind == GROUP;
+    written && (taken || has_its_buckets(entry))
 }
 
 /// Writes a target. One that packets may be reading leads elsewhere only from a stop of a grace period
