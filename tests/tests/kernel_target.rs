@@ -200,7 +200,7 @@ impl Agent {
             let state = read_back(TABLE);
             self.reconciler.on_kernel_changed(&state, &delta);
             self.reconciler.tick(self.now);
-            let ops = self.reconciler.next_ops(&state, self.now);
+            let ops = self.reconciler.next_ops(&state, self.now, usize::MAX);
             if ops.is_empty() {
                 return;
             }

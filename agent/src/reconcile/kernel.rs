@@ -155,13 +155,17 @@ impl KernelReconciler {
     /// What to do now, at most one operation per prefix; each must be answered by
     /// [`Self::on_results`]. Prefixes whose last write was not read back yet, or that wait for another
     /// try, are left for later ([`Self::next_deadline`]).
-    pub fn next_ops(&mut self, state: &State, now: Instant) -> Vec<Op> {
+    ///
+    /// At most `limit` operations; [`Self::has_work`] stays true while there are more.
+    pub fn next_ops(&mut self, state: &State, now: Instant, limit: usize) -> Vec<Op> {
         let repairs = self.repairs;
         let mut degraded = Vec::new();
-        let ops: Vec<Op> = std::mem::take(&mut self.dirty)
-            .into_iter()
-            .filter_map(|prefix| self.next_op(prefix, state, now, &mut degraded))
-            .collect();
+        let mut ops = Vec::new();
+        while ops.len() < limit
+            && let Some(prefix) = self.dirty.pop_first()
+        {
+            ops.extend(self.next_op(prefix, state, now, &mut degraded));
+        }
         if self.repairs > repairs {
             let routes = self.repairs - repairs;
             info!(routes, "routes were changed by somebody else, putting them right");

@@ -1,6 +1,6 @@
 //! The half that learns routes: sessions, RIB, routes of our own in the kernel.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::bgp::{ShutdownKind, Speaker, StartError};
 use crate::config::model::{Bgp, Kernel};
 use crate::netlink::model::{Delta, State};
 use crate::netlink::route_writer::RouteWriter;
-use crate::reconcile::kernel::{KernelReconciler, Op, Ownership, RouteTarget};
+use crate::reconcile::kernel::{KernelReconciler, Ownership, RouteTarget};
 use crate::rib::model::RibEvent;
 use crate::rib::{Rib, RibConfig};
 
@@ -45,7 +45,6 @@ pub struct Routing {
     pub reconciler: KernelReconciler,
     events: mpsc::Receiver<RibEvent>,
     writer: RouteWriter,
-    ops: VecDeque<Op>,
 }
 
 impl Routing {
@@ -62,7 +61,6 @@ impl Routing {
             reconciler: KernelReconciler::new(Ownership::from(kernel)),
             speaker: Speaker::start(bgp, sender)?,
             events,
-            ops: VecDeque::new(),
         };
         routing.kernel_changed(state, &Delta::full());
         Ok(routing)
@@ -100,8 +98,7 @@ impl Routing {
             self.reconciler.allow_deletes(state);
         }
         self.reconciler.tick(now);
-        self.ops.extend(self.reconciler.next_ops(state, now));
-        let batch: Vec<Op> = self.ops.drain(..self.ops.len().min(BATCH)).collect();
+        let batch = self.reconciler.next_ops(state, now, BATCH);
         if batch.is_empty() {
             return;
         }
@@ -111,7 +108,7 @@ impl Routing {
 
     /// When [`Self::work`] has something to do next; in the past when it has something right now.
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        if !self.ops.is_empty() || self.reconciler.has_work() {
+        if self.reconciler.has_work() {
             return Some(now);
         }
         self.rib.next_deadline().into_iter().chain(self.reconciler.next_deadline()).min()

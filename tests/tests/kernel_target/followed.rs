@@ -40,7 +40,7 @@ impl Agent {
         loop {
             let now = Instant::now();
             self.reconciler.tick(now);
-            let ops = self.reconciler.next_ops(self.monitor.state(), now);
+            let ops = self.reconciler.next_ops(self.monitor.state(), now, usize::MAX);
             if !ops.is_empty() {
                 let results = self.writer.execute(&ops).await;
                 self.reconciler.on_results(&ops, results, Instant::now());

@@ -48,7 +48,7 @@ impl Lab {
     /// One turn: plan and carry out. The number of operations.
     fn write(&mut self) -> usize {
         self.reconciler.tick(self.now);
-        let ops = self.reconciler.next_ops(&self.kernel.state(), self.now);
+        let ops = self.reconciler.next_ops(&self.kernel.state(), self.now, usize::MAX);
         let results = futures_util::FutureExt::now_or_never(self.kernel.execute(&ops)).unwrap();
         self.reconciler.on_results(&ops, results, self.now);
         ops.len()
@@ -107,10 +107,26 @@ fn one_operation_per_prefix_is_under_way() {
     lab.want(V4, &["10.0.0.2"]);
     assert_eq!(lab.write(), 1);
     lab.want(V4, &["10.0.0.3"]);
-    assert_eq!(lab.reconciler.next_ops(&before, lab.now), [], "the first write does not show yet");
+    assert_eq!(
+        lab.reconciler.next_ops(&before, lab.now, usize::MAX),
+        [],
+        "the first write does not show yet"
+    );
     lab.read_back(&[V4]);
     assert_eq!(lab.write(), 1);
     assert_eq!(lab.routes(210), ["10.9.0.0/26 via 10.0.0.3"]);
+}
+
+#[test]
+fn no_more_operations_than_asked_for_are_handed_out() {
+    let mut lab = Lab::new();
+    lab.want(V4, &["10.0.0.2"]);
+    lab.want("10.9.1.0/26", &["10.0.0.2"]);
+    let state = lab.kernel.state();
+    let counts: Vec<(usize, bool)> = (0..3)
+        .map(|_| (lab.reconciler.next_ops(&state, lab.now, 1).len(), lab.reconciler.has_work()))
+        .collect();
+    assert_eq!(counts, [(1, true), (1, false), (0, false)]);
 }
 
 /// A caller may sit on operations as long as it likes.
@@ -118,7 +134,7 @@ fn one_operation_per_prefix_is_under_way() {
 fn an_operation_without_a_result_is_not_handed_out_again() {
     let mut lab = Lab::new();
     lab.want(V4, &["10.0.0.2"]);
-    assert_eq!(lab.reconciler.next_ops(&lab.kernel.state(), lab.now).len(), 1);
+    assert_eq!(lab.reconciler.next_ops(&lab.kernel.state(), lab.now, usize::MAX).len(), 1);
     lab.now += READ_BACK_TIME * 100;
     assert_eq!(lab.reconciler.next_deadline(), None);
     lab.read_back(&[V4]);
