@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::decode::Event;
-use super::model::{Delta, IfIndex, Link, Route, State};
+use super::model::{Delta, IfIndex, Link, Route, RouteType, State};
 use super::order;
 
 /// A part of the state that is read by one dump.
@@ -148,12 +148,10 @@ impl State {
 
     fn set_link(&mut self, link: Link, applied: &mut Applied) {
         let before = self.links.get(&link.index);
-        if before == Some(&link) {
-            return;
+        if before != Some(&link) {
+            applied.delta.interfaces.insert(link.index);
         }
-        applied.delta.interfaces.insert(link.index);
-        let renamed = before.is_none_or(|before| before.name != link.name);
-        if renamed {
+        if before.is_none_or(|before| before.name != link.name) {
             applied.reread.insert(Part::Settings);
         }
         // When a link goes down the kernel drops its IPv4 routes without a word (`fib_sync_down_dev`),
@@ -161,10 +159,18 @@ impl State {
         let moved = before.is_some_and(|before| {
             (before.up, before.carrier, before.master) != (link.up, link.carrier, link.master)
         });
-        if moved && self.is_used(link.index) {
+        if self.contradicts(&link) || moved && self.is_used(link.index) {
             applied.reread.extend([Part::Neighbours, Part::Routes]);
         }
         self.links.insert(link.index, link);
+    }
+
+    /// Whether routes say otherwise about a link's carrier: a dump shows a new carrier at once, but
+    /// the routes follow only with the notification (`linkwatch_do_dev`).
+    fn contradicts(&self, link: &Link) -> bool {
+        let unicast = self.routes.values().flatten().filter(|route| route.kind == RouteType::Unicast);
+        let mut hops = unicast.flat_map(|route| &route.next_hops).filter(|hop| hop.ifindex == link.index);
+        hops.any(|hop| hop.link_down == link.carrier)
     }
 
     /// Whether routes or neighbours depend on a link; a new pod's interface has none yet.

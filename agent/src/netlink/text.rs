@@ -16,13 +16,13 @@ pub const DEFAULT_RULES: &str = "
 
 /// Reads a state. One object per line:
 ///
-/// * `link INDEX NAME [mtu N] [master N] [down] [nomac]`
+/// * `link INDEX NAME [mtu N] [master N] [down] [nocarrier] [nomac]`
 /// * `conf INDEX [forwarding] [rp_filter N] [send_redirects]`
 /// * `neigh ADDRESS dev INDEX [failed]`
 /// * `rule PRIORITY [not] [from P] [to P] [iif NAME] [oif NAME] [fwmark V/M] [tos] [l3mdev]
 ///   [suppress N] [suppress_group] (lookup N | goto N | nop | blackhole | action N)`
 /// * `route [TYPE] PREFIX [via A] [dev N] [nexthop via A dev N weight N]... [table N] [metric N]
-///   [tos N] [mtu N] [dead] [encap] [nhid N]`
+///   [tos N] [mtu N] [dead] [linkdown] [encap] [nhid N]`
 pub fn state(text: &str) -> State {
     let mut state = State::default();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -93,6 +93,7 @@ fn link(words: &mut Words<'_>) -> Link {
             "mtu" => link.mtu = words.number(),
             "master" => link.master = Some(words.number()),
             "down" => link.up = false,
+            "nocarrier" => link.carrier = false,
             "nomac" => link.mac = None,
             other => panic!("unknown word {other:?}"),
         }
@@ -202,6 +203,7 @@ fn read_route(words: &mut Words<'_>) -> Route {
             "dev" => next_hop(&mut route).ifindex = words.number(),
             "weight" => next_hop(&mut route).weight = words.parse(),
             "dead" => next_hop(&mut route).dead = true,
+            "linkdown" => next_hop(&mut route).link_down = true,
             "encap" => next_hop(&mut route).encapsulated = true,
             "nexthop" => route.next_hops.push(NO_HOP),
             "table" => route.table = words.number(),

@@ -7,8 +7,11 @@ mod oracle;
 mod overrun;
 mod questions;
 
+use std::time::Duration;
+
 use underpass_tests::lab::Lab;
 use underpass_tests::netns::Netns;
+use underpass_tests::wait;
 
 /// A router with two ports, and what is behind them. Gives the lab and the router.
 fn router() -> (Lab, Netns) {
@@ -31,5 +34,13 @@ fn router() -> (Lab, Netns) {
     let settings =
         [("ipv4.ip_forward", "1"), ("ipv4.conf.all.rp_filter", "0"), ("ipv4.conf.default.rp_filter", "0")];
     router.sysctl(&settings).expect("sysctls of the namespace");
+    // A late carrier would be one more change, in the middle of those of a test.
+    let carriers = || {
+        let state = router.enter(follower::fresh)?;
+        let up = state.links.values().filter(|link| link.name.starts_with("eth") && link.carrier).count();
+        anyhow::ensure!(up == 2, "{up} of two ports have a carrier");
+        Ok(())
+    };
+    wait::until("the ports are up", Duration::from_secs(20), carriers).expect("carriers");
     (lab, router)
 }

@@ -21,6 +21,8 @@ const PACKETS: u32 = 150;
 /// Everything happens in 10.0.0.0/22: small enough that prefixes cover each other.
 const UNIVERSE: u32 = 0x0a00_0000;
 const UNIVERSE_BITS: u32 = 10;
+/// Priorities of the rules.
+const RULES: std::ops::RangeInclusive<u32> = 1..=8;
 /// Sources, neither of which is ours; rules select the second.
 const SOURCES: [&str; 2] = ["192.0.2.1", "198.51.100.1"];
 
@@ -81,7 +83,7 @@ impl Random {
                 format!("neigh replace {} lladdr 02:00:00:00:00:99 dev eth{}", self.address(), self.below(2))
             }
             14 | 15 => self.rule(),
-            16 => format!("rule del pref {}", self.below(8) + 1),
+            16 => format!("rule del pref {}", self.priority()),
             _ => format!("route flush {prefix} table {table}"),
         }
     }
@@ -101,7 +103,11 @@ impl Random {
             2 => format!("lookup {} suppress_prefixlength {}", self.table(), self.pick(&["0", "24", "28"])),
             _ => format!("lookup {}", self.table()),
         };
-        format!("rule add pref {} {selector} {action}", self.below(8) + 1)
+        format!("rule add pref {} {selector} {action}", self.priority())
+    }
+
+    fn priority(&mut self) -> u32 {
+        RULES.start() + self.below(RULES.end() - RULES.start() + 1)
     }
 }
 
@@ -132,6 +138,12 @@ fn what_is_compiled_is_what_the_kernel_answers() {
             let mut query = Query::new().expect("a socket");
             let mut tally = Tally::default();
             for round in 0..ROUNDS {
+                if random.one_in(4) {
+                    // A rule that makes everything doubtful should not last for the whole run.
+                    for priority in RULES {
+                        let _ = router.run("ip", ["rule", "del", "pref", &priority.to_string()]);
+                    }
+                }
                 for _ in 0..CHANGES {
                     let change = random.change();
                     // Refused when the kernel has no such route, or has it already.

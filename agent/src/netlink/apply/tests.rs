@@ -182,6 +182,7 @@ fn links_that_move_have_their_routes_read_again() {
     for (name, link, parts) in [
         ("nothing changed", "link 2 eth0", &[][..]),
         ("MTU", "link 2 eth0 mtu 1400", &[]),
+        ("carrier lost", "link 2 eth0 nocarrier", &[Part::Neighbours, Part::Routes]),
         ("down", "link 2 eth0 down", &[Part::Neighbours, Part::Routes][..]),
         ("into a bridge or VRF", "link 2 eth0 master 9", &[Part::Neighbours, Part::Routes]),
         ("another name has other settings", "link 2 eth9", &[Part::Settings]),
@@ -195,6 +196,22 @@ fn links_that_move_have_their_routes_read_again() {
         assert_eq!(applied.reread.into_iter().collect::<Vec<_>>(), parts, "{name}");
         assert_eq!(applied.delta.interfaces.contains(&link.index), changed, "{name}");
         assert_eq!(state.links[&link.index], link, "{name}");
+    }
+}
+
+#[test]
+fn routes_that_contradict_their_link_are_read_again() {
+    let before = state(
+        "link 2 eth0
+         link 3 eth1 nocarrier
+         route 10.1.0.0/24 via 1.1.1.1 dev 2 linkdown
+         route 10.2.0.0/24 via 1.1.1.1 dev 3
+         route 10.3.0.0/24 nexthop via 1.1.1.1 dev 2 linkdown nexthop via 1.1.1.1 dev 3 linkdown",
+    );
+    for index in [2, 3] {
+        let applied = before.clone().apply(Event::Link(before.links[&index].clone()));
+        assert_eq!(applied.reread, [Part::Neighbours, Part::Routes].into(), "link {index}");
+        assert!(applied.delta.is_empty(), "the link itself is as it was");
     }
 }
 
