@@ -35,10 +35,10 @@ pub struct Args {
     /// Numbers of /26 routes.
     #[arg(long, value_delimiter = ',', default_values_t = [100, 10_000], value_parser = clap::value_parser!(u32).range(1..=i64::from(BLOCKS / 2)))]
     routes: Vec<u32>,
-    /// Timed passes per column [default: 31; quick: 9].
+    /// Timed passes per column [default: 61; quick: 15].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     passes: Option<u32>,
-    /// Frames per pass [default: 524288; quick: 131072].
+    /// Frames per pass [default: 262144; quick: 131072].
     #[arg(long, value_parser = clap::value_parser!(u64).range(65_536..=4_194_304))]
     frames: Option<u64>,
     /// Seed of routes, destinations and the order of passes.
@@ -55,14 +55,14 @@ pub struct Args {
 /// The rig cannot be raised, a router does not forward as it should, or a file cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let machine = Machine::read()?;
-    let rounds = args.passes.unwrap_or(if args.quick { 9 } else { 31 });
+    let rounds = args.passes.unwrap_or(if args.quick { 15 } else { 61 });
     let method = ForwardMethod {
         frame_bytes: FRAME_LEN,
         destinations: DESTINATIONS,
         next_hops: NEXT_HOPS,
-        frames_per_pass: args.frames.unwrap_or(if args.quick { 131_072 } else { 524_288 }),
+        frames_per_pass: args.frames.unwrap_or(if args.quick { 131_072 } else { 262_144 }),
         rounds,
-        program_rounds: rounds.div_ceil(2),
+        program_rounds: rounds.div_ceil(3),
         batch: BATCH,
         delivered_at_least: DELIVERED_AT_LEAST,
         seed: args.seed,
