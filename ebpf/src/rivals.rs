@@ -7,6 +7,8 @@
 
 mod generator;
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_BLACKHOLE, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_FWD_DISABLED,
@@ -39,15 +41,24 @@ const _: () = assert!(size_of::<Parameters>() == size_of::<bpf_fib_lookup>());
 const PARAMETERS_LEN: i32 = 64;
 
 /// The question: family, protocol, ports, length; ingress port, type of service; source; destination.
+/// Volatile writes, because the zeros at the end would become a call to `memset`, byte by byte, that no
+/// program with this helper has to pay for.
 #[inline(always)]
-const fn parameters(packet: &Ipv4, ports: [u8; 4], ifindex: u32) -> Parameters {
+fn ask(parameters: &mut MaybeUninit<Parameters>, packet: &Ipv4, ports: [u8; 4], ifindex: u32) {
     let [l0, l1, ..] = packet.total_length.to_le_bytes();
     let [s0, s1, d0, d1] = ports;
-    let first = u64::from_le_bytes([AF_INET, packet.protocol, s0, s1, d0, d1, l0, l1]);
-    let second = ifindex as u64 | (packet.tos as u64) << 32;
-    let source = u32::from_le_bytes(packet.source) as u64;
-    let destination = u32::from_le_bytes(packet.destination) as u64;
-    [first, second, source, 0, destination, 0, 0, 0]
+    let words = parameters.as_mut_ptr().cast::<u64>();
+    // SAFETY: eight words, the length of the array, and every one of them is written.
+    unsafe {
+        words.write_volatile(u64::from_le_bytes([AF_INET, packet.protocol, s0, s1, d0, d1, l0, l1]));
+        words.add(1).write_volatile(u64::from(ifindex) | u64::from(packet.tos) << 32);
+        words.add(2).write_volatile(u64::from(u32::from_le_bytes(packet.source)));
+        words.add(3).write_volatile(0);
+        words.add(4).write_volatile(u64::from(u32::from_le_bytes(packet.destination)));
+        words.add(5).write_volatile(0);
+        words.add(6).write_volatile(0);
+        words.add(7).write_volatile(0);
+    }
 }
 
 /// The answer's addresses, in the order of the Ethernet header.
@@ -70,8 +81,9 @@ impl Engine for KernelFib {
         scratch: &'a mut Macs,
         _steps: &mut Steps,
     ) -> Result<Hop<'a>, Reason> {
-        let mut words = parameters(packet, tables::ports(frame, packet), ingress.ifindex);
-        let parameters = (&raw mut words).cast::<bpf_fib_lookup>();
+        let mut words = MaybeUninit::<Parameters>::uninit();
+        ask(&mut words, packet, tables::ports(frame, packet), ingress.ifindex);
+        let parameters = words.as_mut_ptr().cast::<bpf_fib_lookup>();
         // SAFETY: the context is the kernel's, the parameters are live and as long as said.
         let result =
             unsafe { helpers::bpf_fib_lookup(frame.context().cast(), parameters, PARAMETERS_LEN, 0) };
@@ -88,9 +100,9 @@ impl Engine for KernelFib {
             _ => return Err(Reason::NoRoute),
         }
         // Whole words by volatile reads, which the compiler may not narrow to unaligned ones.
-        // SAFETY: a live local array.
+        // SAFETY: a live local array, written above.
         let [ifindex, macs0, macs1] =
-            unsafe { [1, 6, 7].map(|word| (&raw const words[word]).read_volatile()) };
+            unsafe { [1, 6, 7].map(|word| words.as_ptr().cast::<u64>().add(word).read_volatile()) };
         let [_, _, _, _, s0, s1, s2, s3] = macs0.to_le_bytes();
         let [s4, s5, d0, d1, d2, d3, d4, d5] = macs1.to_le_bytes();
         *scratch = Macs { destination: [d0, d1, d2, d3, d4, d5], source: [s0, s1, s2, s3, s4, s5] };
