@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use aya::sys::{Stats, enable_stats};
-use underpass_common::bench::{DESTINATIONS, FRAME_LEN, NEXT_HOPS};
+use underpass_common::bench::{BATCH, DESTINATIONS, FRAME_LEN, NEXT_HOPS};
 
 use crate::chart::{self, Chart, Group};
 use crate::column::Column;
@@ -15,7 +15,7 @@ use crate::report::{ForwardMethod, ForwardRow, Report, forward_table};
 use crate::rig::{BLOCKS, Rig};
 use crate::routers::Routers;
 use crate::stats::{Ratio, Summary, pair_ratios};
-use crate::traffic::{self, BATCH, Traffic};
+use crate::traffic::{self, Traffic};
 
 /// Share of a pass's frames that must arrive; a pass below it says more about queues than about forwarding.
 const DELIVERED_AT_LEAST: f64 = 0.99;
@@ -39,8 +39,8 @@ pub struct Args {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     passes: Option<u32>,
     /// Frames per pass [default: 262144; quick: 131072].
-    #[arg(long, value_parser = clap::value_parser!(u64).range(65_536..=4_194_304))]
-    frames: Option<u64>,
+    #[arg(long, value_parser = clap::value_parser!(u32).range(65_536..=4_194_304))]
+    frames: Option<u32>,
     /// Seed of routes, destinations and the order of passes.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -147,7 +147,7 @@ impl Passes {
         random: &mut SplitMix64,
         rig: &Rig,
         traffic: &mut Traffic,
-        frames: u64,
+        frames: u32,
     ) -> anyhow::Result<()> {
         let mut order = Column::ALL;
         random.shuffle(&mut order);

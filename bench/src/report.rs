@@ -44,7 +44,7 @@ pub struct ForwardMethod {
     /// Next hops; route n uses next hop n modulo this number.
     pub next_hops: u32,
     /// Frames sent per pass.
-    pub frames_per_pass: u64,
+    pub frames_per_pass: u32,
     /// Rounds; each column has one timed pass per round, in a random order.
     pub rounds: u32,
     /// Rounds of the separate runs that measure the programs' own time.

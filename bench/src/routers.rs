@@ -117,7 +117,7 @@ fn agent_config() -> String {
 
 /// Sends one frame to every destination; all have to arrive by the way that the column is about.
 fn prove(rig: &Rig, traffic: &mut Traffic, agent: &Agent, column: Column) -> anyhow::Result<()> {
-    let frames = u64::try_from(rig.destinations.len()).context("destinations are few")?;
+    let frames = u32::try_from(rig.destinations.len()).context("destinations are few")?;
     let pass = traffic.pass(rig, column, frames)?;
     if pass.delivered == pass.sent {
         return Ok(());

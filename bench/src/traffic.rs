@@ -6,24 +6,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use aya::Ebpf;
 use aya::maps::{Array, PerCpuArray};
-use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
+use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use etherparse::PacketBuilder;
-use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use underpass_common::abi::Counter;
-use underpass_common::bench::{self, DESTINATIONS, FRAME_LEN, Generator, NEXT_HOPS, TTL};
+use underpass_common::bench::{self, BATCH, DESTINATIONS, FRAME_LEN, Generator, NEXT_HOPS, TTL};
 
 use crate::column::Column;
 use crate::object;
 use crate::rig::{Rig, generator_mac, router_mac, source};
-
-/// Frames per batch: a quarter of a veth's ring, which loses what does not fit.
-pub const BATCH: u32 = 64;
-/// Frames per system call; between calls an interrupt of the run is noticed.
-const FRAMES_PER_CALL: u32 = 65_536;
-/// Longest pass. A router that needs more than 10 microseconds per packet is broken.
-const LONGEST_PASS: Duration = Duration::from_secs(20);
 
 /// One pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +29,8 @@ pub struct Pass {
     pub by_other_way: u64,
     /// Other frames that arrived.
     pub unexpected: u64,
-    /// Time from the first frame to the last.
+    /// Time from the start of the first batch to the start of the last: that of [`BATCH`] frames less than
+    /// were sent.
     pub elapsed: Duration,
 }
 
@@ -49,7 +42,8 @@ impl Pass {
 
     /// Wall time per delivered frame in nanoseconds, or `None` when nothing arrived.
     pub fn ns_per_packet(&self) -> Option<f64> {
-        (self.delivered > 0).then(|| self.elapsed.as_secs_f64() * 1e9 / as_f64(self.delivered))
+        let timed = as_f64(self.sent.saturating_sub(u64::from(BATCH))) * self.delivered_share();
+        (timed > 0.0).then(|| self.elapsed.as_secs_f64() * 1e9 / timed)
     }
 }
 
@@ -90,11 +84,13 @@ impl Traffic {
         Ok(Self { object, cpu })
     }
 
-    /// Sends `frames` frames to a column's port and waits until they are counted.
+    /// Sends `frames` frames (rounded up to whole batches) and one batch more to a column's port and waits
+    /// until they are counted. The start of the last batch ends the timing.
     ///
     /// # Errors
     /// The run was interrupted or took longer than it may, or the kernel refuses.
-    pub fn pass(&mut self, rig: &Rig, column: Column, frames: u64) -> anyhow::Result<Pass> {
+    pub fn pass(&mut self, rig: &Rig, column: Column, frames: u32) -> anyhow::Result<Pass> {
+        let frames = frames.next_multiple_of(BATCH) + BATCH;
         let frame = frame(column, rig.destinations[0]);
         let before = self.received()?;
         let by_kernel_before = rig.forwarded_by_kernel()?;
@@ -102,24 +98,26 @@ impl Traffic {
         let cpu = self.cpu;
         let elapsed = rig.generator.enter(|| {
             let ifindex = nix::net::if_::if_nametoindex(column.label())?;
-            Array::try_from(object::map(object, bench::map::GENERATOR)?)?.set(
-                0,
-                generator(&frame, ifindex),
-                0,
-            )?;
+            let start = generator(&frame, ifindex);
+            Array::try_from(object::map(object, bench::map::GENERATOR)?)?.set(0, start, 0)?;
             let mut here = CpuSet::new();
             here.set(cpu)?;
             sched_setaffinity(Pid::from_raw(0), &here)
                 .with_context(|| format!("cannot run on processor {cpu}"))?;
-            send(object::xdp(object, bench::program::GENERATE)?, &frame, frames)
+            send(object::xdp(object, bench::program::GENERATE)?, &frame, frames)?;
+            let map: Array<_, Generator> = object::map(object, bench::map::GENERATOR)?.try_into()?;
+            let end = map.get(&0, 0)?;
+            ensure!(end.sequence == frames, "of {frames} frames {} were made", end.sequence);
+            Ok(Duration::from_nanos(end.latest_batch - end.first_batch))
         })??;
-        let after = self.settled(before, frames)?;
+        let sent = u64::from(frames);
+        let after = self.settled(before, sent)?;
         let arrived = after.expected - before.expected;
         let by_kernel = rig.forwarded_by_kernel()? - by_kernel_before;
         let by_other_way =
             if column == Column::Kernel { arrived.saturating_sub(by_kernel) } else { by_kernel };
         Ok(Pass {
-            sent: frames,
+            sent,
             delivered: arrived.saturating_sub(by_other_way),
             by_other_way,
             unexpected: after.unexpected - before.unexpected,
@@ -167,31 +165,16 @@ impl Received {
     }
 }
 
-/// Runs the generator over live frames; the time from the first to the last.
-fn send(generator: &Xdp, frame: &[u8], frames: u64) -> anyhow::Result<Duration> {
-    let start = Instant::now();
-    let mut left = frames;
-    while left > 0 {
-        let repeat = u32::try_from(left).unwrap_or(u32::MAX).min(FRAMES_PER_CALL);
-        match generator.test_run(TestRunOptions {
-            data_in: Some(frame),
-            repeat,
-            attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
-            ..TestRunOptions::new()
-        }) {
-            Ok(_) => left -= u64::from(repeat),
-            Err(ProgramError::SyscallError(error))
-                if error.io_error.raw_os_error() == Some(Errno::EINTR as i32) =>
-            {
-                anyhow::bail!("interrupted")
-            }
-            Err(error) => {
-                return Err(error).context("cannot send live frames (Linux 5.18 or newer is needed)");
-            }
-        }
-        ensure!(start.elapsed() < LONGEST_PASS, "a pass took longer than {} s", LONGEST_PASS.as_secs());
-    }
-    Ok(start.elapsed())
+/// Runs the generator over live frames.
+fn send(generator: &Xdp, frame: &[u8], frames: u32) -> anyhow::Result<()> {
+    let run = TestRunOptions {
+        data_in: Some(frame),
+        repeat: frames,
+        attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+        ..TestRunOptions::new()
+    };
+    generator.test_run(run).context("cannot send live frames (Linux 5.18 or newer is needed)")?;
+    Ok(())
 }
 
 /// A frame of [`FRAME_LEN`] bytes to a column's port: UDP, no checksum.
@@ -215,10 +198,9 @@ fn generator(frame: &[u8], ifindex: u32) -> Generator {
     Generator {
         macs: [0, 1, 2, 3, 4, 5].map(word),
         ttl_protocol: word(11),
-        reserved: 0,
         partial_sum,
         ifindex,
-        sequence: 0,
+        ..Generator::default()
     }
 }
 
@@ -257,8 +239,8 @@ mod tests {
     #[test]
     fn pass_arithmetic() {
         let pass = Pass {
-            sent: 200,
-            delivered: 100,
+            sent: 264,
+            delivered: 132,
             by_other_way: 0,
             unexpected: 0,
             elapsed: Duration::from_micros(50),

@@ -26,6 +26,9 @@ pub const NEXT_HOPS: u32 = 16;
 pub const NEXT_HOP_MAC: [u8; 5] = [0x02, 0, 0, 0, 0x4e];
 /// Length of a frame; with the check sequence of a wire it has 64 bytes.
 pub const FRAME_LEN: usize = 60;
+/// Frames per batch of a test run: a quarter of a veth's ring, which loses what does not fit. A power
+/// of two.
+pub const BATCH: u32 = 64;
 /// TTL that the frames set out with. Each arrives with one less, or counts as unexpected.
 pub const TTL: u8 = 64;
 
@@ -46,8 +49,14 @@ pub struct Generator {
     pub ifindex: u32,
     /// Frames so far; the generator counts it up.
     pub sequence: u32,
+    /// Keeps the layout free of implicit padding; 0.
+    pub reserved_too: u32,
+    /// When the first batch began (`bpf_ktime_get_ns`); written by the generator.
+    pub first_batch: u64,
+    /// When the latest batch began; written by the generator.
+    pub latest_batch: u64,
 }
-const _: () = assert!(size_of::<Generator>() == 28);
+const _: () = assert!(size_of::<Generator>() == 48);
 
 #[cfg(feature = "user")]
 mod pod {

@@ -1,14 +1,16 @@
 //! Frame source and frame sink of the benchmark.
 //!
-//! The source runs under `BPF_PROG_TEST_RUN` with live frames: no socket, no system call per packet.
+//! The source runs under `BPF_PROG_TEST_RUN` with live frames: no socket, no system call per packet. It
+//! also takes the time, because a test run waits for RCU grace periods before its first frame and after
+//! its last (`bpf_dispatcher_change_prog`).
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_REDIRECT};
-use aya_ebpf::helpers::bpf_redirect;
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_redirect};
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{Array, PerCpuArray};
 use aya_ebpf::programs::XdpContext;
 use underpass_common::abi::Counter;
-use underpass_common::bench::{DESTINATIONS, FRAME_LEN, Generator, NEXT_HOP_MAC, NEXT_HOPS, TTL};
+use underpass_common::bench::{BATCH, DESTINATIONS, FRAME_LEN, Generator, NEXT_HOP_MAC, NEXT_HOPS, TTL};
 
 /// [`underpass_common::bench::map::GENERATOR`].
 #[map]
@@ -59,6 +61,12 @@ fn bench_generate(ctx: XdpContext) -> u32 {
         let frame = &mut *frame;
         let sequence = generator.sequence;
         generator.sequence = sequence.wrapping_add(1);
+        if sequence & (BATCH - 1) == 0 {
+            generator.latest_batch = bpf_ktime_get_ns();
+            if sequence == 0 {
+                generator.first_batch = generator.latest_batch;
+            }
+        }
         let destination = (*destinations)[sequence as usize & (DESTINATIONS - 1)];
         let [first, second] = words(destination);
         let sum = generator.partial_sum + u32::from(first) + u32::from(second);
