@@ -65,6 +65,10 @@ fn render(report: &Report) -> String {
             reasons.join(", ")
         );
     }
+    out.push_str(
+        "  Sender, switches, nodes and receiver share this machine's processors: the rates are those of all hops\n  \
+         together. `cargo xtask bench forward` measures the forwarder alone.\n",
+    );
     heading(&mut out, "Checks");
     for check in &report.checks {
         let _ = writeln!(out, "  {}  {}", if check.ok { "ok  " } else { "FAIL" }, check.what);
