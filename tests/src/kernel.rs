@@ -62,6 +62,31 @@ impl Netns {
         let name = self.name();
         routes.into_iter().next().with_context(|| format!("{name} has no route for {prefix}"))
     }
+
+    /// Id of the XDP program on an interface.
+    ///
+    /// # Errors
+    /// `ip` fails, or there is no such interface.
+    pub fn xdp_program(&self, interface: &str) -> Result<Option<u32>> {
+        let links: Vec<RawLink> = self.ip_json(&format!("link show dev {interface}"))?;
+        let link = links.into_iter().next().with_context(|| format!("no interface {interface}"))?;
+        Ok(link.xdp.and_then(|xdp| xdp.prog).map(|program| program.id))
+    }
+}
+
+#[derive(Deserialize)]
+struct RawLink {
+    xdp: Option<RawXdp>,
+}
+
+#[derive(Deserialize)]
+struct RawXdp {
+    prog: Option<RawProgram>,
+}
+
+#[derive(Deserialize)]
+struct RawProgram {
+    id: u32,
 }
 
 #[derive(Deserialize)]

@@ -9,6 +9,7 @@
 //!   pass program and compute checksums, so that the veths of the machines behave like NICs.
 
 mod build;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
+pub use self::turns::{Turn, Turns};
 use crate::agent::Agent;
 use crate::daemon::{Bird, Frr, Session, bird, frr};
 use crate::lab::Lab;

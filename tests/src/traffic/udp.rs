@@ -16,6 +16,8 @@ use crate::netns::Netns;
 
 /// Bytes of the sequence number before the pattern.
 const HEADER: usize = 8;
+/// Receive buffer in bytes: a receiver that has to wait for a CPU loses nothing.
+const BUFFER: usize = 16 << 20;
 /// The receiver's wait after the last datagram was sent or seen.
 const IDLE: Duration = Duration::from_millis(700);
 
@@ -87,6 +89,7 @@ pub fn send(from: &Netns, receiver: &Netns, to: SocketAddr, stream: Stream) -> R
     ensure!(stream.flows > 0, "at least one flow");
     let any = SocketAddr::new(if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() }, 0);
     let sink = udp_socket(receiver, to)?;
+    setsockopt(&sink, sockopt::RcvBufForce, &BUFFER).context("cannot enlarge the receive buffer")?;
     setsockopt(&sink, sockopt::Ipv4RecvTtl, &true).context("cannot ask for the TTL of datagrams")?;
     sink.set_read_timeout(Some(Duration::from_millis(50))).context("cannot set a time-out")?;
     let sources = (0..stream.flows).map(|_| udp_socket(from, any)).collect::<Result<Vec<UdpSocket>>>()?;

@@ -11,7 +11,7 @@ use underpass_tests::topology::{self, RACKS, calico};
 use underpass_tests::traffic::udp::{self, Stream};
 use underpass_tests::wait;
 
-use super::{Counts, SOON, lookup, target, turn, wait_forwards};
+use super::{Counts, FLOWS, LAB, SOON, lookup, target, wait_forwards};
 
 /// Agents by which packets reach node3, with the port they come in on and whose packets they are.
 const WAYS_TO_NODE3: [(&str, &str, &str, &str); 3] = [
@@ -23,7 +23,7 @@ const WAYS_TO_NODE3: [(&str, &str, &str, &str); 3] = [
 #[test]
 fn traffic_follows_a_neighbour_to_its_new_address() {
     const NEW: &str = "02:00:00:00:33:99";
-    let Some(lab) = turn() else { return };
+    let Some(lab) = LAB.take() else { return };
     let node3 = lab.netns("node3");
     // As after a failover: the new address is announced by gratuitous ARP.
     node3.sysctl(&[("ipv4.conf.eth0.arp_notify", "1")]).expect("node3 announces its address");
@@ -62,7 +62,7 @@ fn traffic_follows_a_neighbour_to_its_new_address() {
 
 #[test]
 fn a_withdrawn_route_is_gone_from_rib_kernel_and_xdp() {
-    let Some(lab) = turn() else { return };
+    let Some(lab) = LAB.take() else { return };
     let (rack, node3) = topology::node("node3").expect("a node");
     let block: IpNet = node3.blocks[1].parse().expect("a block");
     let agents = ["node1", "node2", "node4", "gw1"];
@@ -110,7 +110,12 @@ fn mac_of_node3(lab: &ReferenceLab, (agent, port, from, to): (&str, &str, &str, 
 fn check_forwarded(lab: &ReferenceLab, (agent, port, from, to): (&str, &str, &str, &str)) {
     wait_forwards(lab, agent, port, from, to);
     let before = Counts::of(lab, agent);
-    let report = udp::send(&lab.netns(from), &lab.netns(to), target(to, 7000), Stream::default());
+    let report = udp::send(
+        &lab.netns(from),
+        &lab.netns(to),
+        target(to, 7000),
+        Stream { flows: FLOWS, ..Stream::default() },
+    );
     report.expect("traffic").check_intact().expect("everything arrives");
     let added = before.added(lab, agent);
     assert!(added.forwarded() > 0, "{agent} forwards: {added:?}");

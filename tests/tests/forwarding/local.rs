@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use underpass_tests::netns::Netns;
 use underpass_tests::traffic::udp::{self, Stream};
 
-use super::{Counts, target, turn, wait_forwards};
+use super::{Counts, LAB, target, wait_forwards};
 
 /// A `ClusterIP`.
 const SERVICE: &str = "10.233.0.10:7011";
@@ -22,11 +22,11 @@ const QUESTIONS: usize = 10;
 
 #[test]
 fn packets_to_local_pods_reach_the_kernel() {
-    let Some(lab) = turn() else { return };
+    let Some(lab) = LAB.take() else { return };
     // leaf01 sends the flows for node1's block to both reflectors: node2 hairpins its part to node1.
     wait_forwards(&lab, "node2", "eth0", "client", "pod1");
     let (node1, node2) = (Counts::of(&lab, "node1"), Counts::of(&lab, "node2"));
-    let stream = Stream { count: 400, flows: 16, ..Stream::default() };
+    let stream = Stream { count: 400, flows: super::FLOWS, ..Stream::default() };
     let report = udp::send(&lab.netns("client"), &lab.netns("pod1"), target("pod1", 7000), stream);
     let report = report.expect("traffic");
     report.check_intact().expect("everything arrives");
@@ -42,7 +42,7 @@ fn packets_to_local_pods_reach_the_kernel() {
 
 #[test]
 fn packets_to_services_reach_the_kernel() {
-    let Some(lab) = turn() else { return };
+    let Some(lab) = LAB.take() else { return };
     // Spine and leafs spread flows over all reflectors. What kube-proxy does there: the service's address
     // becomes that of a pod, here of the node's own.
     let backends = [("node1", "pod1"), ("node2", "pod2"), ("node4", "pod4"), ("node5", "pod5")];
@@ -101,7 +101,7 @@ fn ask(client: &Netns) -> usize {
 
 /// Sends back what comes in.
 fn echo(socket: &UdpSocket, done: &AtomicBool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !done.load(Ordering::Acquire) && Instant::now() < deadline {
         let mut question = [0; 100];
         match socket.recv_from(&mut question) {

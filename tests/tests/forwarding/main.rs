@@ -1,8 +1,7 @@
 //! Packets through the reference lab, by XDP and by the kernel: real UDP and TCP, with every byte, TTL
 //! and counter checked.
 //!
-//! All tests take turns on one lab, which has Underpass on its five machines. Each leaves it as it was;
-//! after one that failed the next raises a new lab.
+//! All tests take turns on one lab, which has Underpass on its five machines.
 
 mod changes;
 mod local;
@@ -12,64 +11,21 @@ mod switch;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::ensure;
 use underpass::api::model::Lookup;
-use underpass_tests::privilege::can_raise_labs;
-use underpass_tests::reference::{AGENTS, Options, ReferenceLab};
+use underpass_tests::reference::{AGENTS, ReferenceLab, Turns};
 use underpass_tests::topology::{self, CLIENT, GATEWAY_CLIENT};
 use underpass_tests::wait;
 
 /// For what the kernel, BIRD or an agent needs a moment for.
 const SOON: Duration = Duration::from_secs(20);
-/// The first lab has to come up within this time, on two busy cores.
-const CONVERGENCE: Duration = Duration::from_secs(90);
 
-static LAB: Mutex<Option<ReferenceLab>> = Mutex::new(None);
+/// So many that each of two next hops gets some.
+const FLOWS: usize = 32;
 
-/// A test's turn on the lab.
-struct Turn(MutexGuard<'static, Option<ReferenceLab>>);
-
-impl Deref for Turn {
-    type Target = ReferenceLab;
-
-    fn deref(&self) -> &ReferenceLab {
-        self.0.as_ref().expect("raised before the turn began")
-    }
-}
-
-impl DerefMut for Turn {
-    fn deref_mut(&mut self) -> &mut ReferenceLab {
-        self.0.as_mut().expect("raised before the turn began")
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            // Prints the logs. Nobody knows what state the lab is in: the next test gets another.
-            drop(self.0.take());
-        }
-    }
-}
-
-/// Waits for a turn. `None`, with a line that says why, where labs cannot be raised.
-fn turn() -> Option<Turn> {
-    if !can_raise_labs() {
-        return None;
-    }
-    let mut lab = LAB.lock().unwrap_or_else(PoisonError::into_inner);
-    if lab.is_none() {
-        let options = Options { agents: AGENTS.to_vec(), ..Options::default() };
-        let mut raised = ReferenceLab::start(&options).expect("the lab starts");
-        raised.wait_converged(CONVERGENCE).expect("the lab converges");
-        *lab = Some(raised);
-    }
-    Some(Turn(lab))
-}
+static LAB: Turns = Turns::with_agents(AGENTS);
 
 /// Address of a pod or a client.
 fn address(machine: &str) -> IpAddr {

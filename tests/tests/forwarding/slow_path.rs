@@ -12,11 +12,11 @@ use underpass_tests::netns::Netns;
 use underpass_tests::traffic::udp::{self, Stream};
 use underpass_tests::{topology, wait};
 
-use super::{Counts, SOON, target, turn, wait_forwards};
+use super::{Counts, LAB, SOON, target, wait_forwards};
 
 #[test]
 fn fragments_are_forwarded_and_reassembled_at_the_receiver() {
-    let Some(lab) = turn() else { return };
+    let Some(lab) = LAB.take() else { return };
     for (from, to, agents) in [
         ("client", "pod3", &[("node1", "eth0"), ("node2", "eth0")][..]),
         ("gwclient", "pod3b", &[("gw1", "eth1")]),
@@ -40,7 +40,7 @@ fn fragments_are_forwarded_and_reassembled_at_the_receiver() {
 
 #[test]
 fn the_agents_kernel_says_that_the_ttl_has_expired() {
-    let Some(lab) = turn() else { return };
+    let Some(lab) = LAB.take() else { return };
     let rack = &topology::RACKS[0];
     let reflectors: Vec<Ipv4Addr> = rack.reflectors().map(|node| node.address).collect();
     let cases = [
@@ -67,7 +67,7 @@ fn the_agents_kernel_says_that_the_ttl_has_expired() {
 #[test]
 fn the_agents_kernel_says_that_a_packet_is_too_big() {
     const MTU: u32 = 1400;
-    let Some(lab) = turn() else { return };
+    let Some(lab) = LAB.take() else { return };
     wait_forwards(&lab, "gw1", "eth1", "gwclient", "pod3b");
     let (gw1, client) = (lab.netns("gw1"), lab.netns("gwclient"));
     gw1.ip(&format!("link set eth0 mtu {MTU}\n")).expect("a smaller MTU");

@@ -6,11 +6,11 @@ use nix::sys::signal::Signal;
 use underpass_tests::topology::agents;
 use underpass_tests::traffic::udp::{self, Stream};
 
-use super::{Counts, SOON, target, turn, wait_forwards};
+use super::{Counts, FLOWS, LAB, SOON, target, wait_forwards};
 
 #[test]
 fn packets_are_left_to_the_kernel_when_the_lease_has_run_out() {
-    let Some(mut lab) = turn() else { return };
+    let Some(mut lab) = LAB.take() else { return };
     drop(lab.take_agent("node1"));
     let short = agents::node().replace("[datapath]\n", "[datapath]\nlease = \"5s\"\n");
     lab.start_agent_with("node1", &short).expect("started").wait_synced(SOON).expect("synced");
@@ -21,7 +21,7 @@ fn packets_are_left_to_the_kernel_when_the_lease_has_run_out() {
     lab.agent_mut("node1").process().signal(Signal::SIGSTOP).expect("stopped");
     let stream = Stream {
         count: 7000,
-        flows: 16,
+        flows: FLOWS,
         gap: Duration::from_millis(1),
         deadline: Duration::from_secs(30),
         ..Stream::default()
@@ -38,7 +38,12 @@ fn packets_are_left_to_the_kernel_when_the_lease_has_run_out() {
     assert!(forwarded > 0, "XDP forwards until the lease ends: {added:?}");
     assert!(expired > 0, "and not after that: {added:?}");
     let before = Counts::of(&lab, "node1");
-    let report = udp::send(&lab.netns("client"), &lab.netns("pod3"), target("pod3", 7000), Stream::default());
+    let report = udp::send(
+        &lab.netns("client"),
+        &lab.netns("pod3"),
+        target("pod3", 7000),
+        Stream { flows: FLOWS, ..Stream::default() },
+    );
     report.expect("traffic").check_intact().expect("everything arrives");
     let added = before.added(&lab, "node1");
     assert!(added.forwarded() > 0 && added.get("eth0", "lease_expired") == 0, "forwards again: {added:?}");
