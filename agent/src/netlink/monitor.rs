@@ -24,6 +24,10 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_FACTOR: u32 = 5;
 /// A link's change is announced before the kernel is done with the routes: look once more.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
+/// Dumps that may fail in a row.
+const FAILURES: u32 = 5;
+/// Pause after a failed dump.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Most events kept for a running dump; with more, another one follows.
 const REPLAY_LIMIT: usize = 1 << 20;
 
@@ -81,6 +85,7 @@ type Outcome = (Requests, Result<Finished, RequestError>);
 #[derive(Debug)]
 struct Running {
     task: JoinHandle<Outcome>,
+    parts: BTreeSet<Part>,
     started: Instant,
     /// What came meanwhile.
     replay: Vec<Event>,
@@ -103,6 +108,8 @@ pub struct Monitor {
     settings: Interval,
     /// Notifications were lost, the next dump is a resync.
     overrun: bool,
+    /// Dumps that failed in a row.
+    failures: u32,
 }
 
 /// What the monitor woke up for.
@@ -146,6 +153,7 @@ impl Monitor {
             settles: None,
             settings,
             overrun: false,
+            failures: 0,
         })
     }
 
@@ -167,7 +175,7 @@ impl Monitor {
                 Wake::Dumped(result) => {
                     let (requests, finished) = result.map_err(|_| MonitorError::Thread)?;
                     self.requests = Some(requests);
-                    self.take_dump(finished?)
+                    self.take_dump(finished)?
                 }
                 Wake::Due => {
                     self.start_dump();
@@ -271,29 +279,37 @@ impl Monitor {
             tracing::debug!(?parts, "reading again");
         }
         let links = self.state.links.clone();
+        let read_parts = parts.clone();
         let task = tokio::task::spawn_blocking(move || {
-            let finished = read(&mut requests, &parts, &links);
+            let finished = read(&mut requests, &read_parts, &links);
             (requests, finished)
         });
-        self.running = Some(Running { task, started: now, replay: Vec::new() });
+        self.running = Some(Running { task, parts, started: now, replay: Vec::new() });
     }
 
-    fn take_dump(&mut self, finished: Finished) -> Delta {
-        let Some(running) = self.running.take() else { return Delta::default() };
+    fn take_dump(&mut self, finished: Result<Finished, RequestError>) -> Result<Delta, MonitorError> {
+        let Some(running) = self.running.take() else { return Ok(Delta::default()) };
         let now = Instant::now();
+        let finished = match finished {
+            Ok(finished) => finished,
+            Err(error) if self.failures < FAILURES => {
+                tracing::warn!(%error, "the kernel's state cannot be read, trying again");
+                self.failures += 1;
+                self.wanted.extend(running.parts);
+                self.not_before = now + PAUSE_AFTER_FAILURE;
+                return Ok(Delta::default());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.failures = 0;
         self.not_before = now + SHORTEST_PAUSE.max((now - running.started) * PAUSE_FACTOR);
         self.counters.undecodable += finished.undecodable;
         self.wanted.extend(finished.inconsistent);
-        let parts = finished.dump.parts.clone();
-        let is_resync = parts.len() == Part::ALL.len();
         let mut delta = self.state.install(finished.dump);
-        delta.merge(
-            self.apply(running.replay.into_iter().filter(|event| parts.contains(&event.part())).collect()),
-        );
-        if is_resync {
-            delta.full = true;
-        }
-        delta
+        let missed = running.replay.into_iter().filter(|event| running.parts.contains(&event.part()));
+        delta.merge(self.apply(missed.collect()));
+        delta.full |= running.parts.len() == Part::ALL.len();
+        Ok(delta)
     }
 }
 

@@ -132,8 +132,7 @@ impl Requests {
         let single = flags & (NLM_F_DUMP | NLM_F_ACK) == 0;
         let mut consistent = true;
         loop {
-            self.buffer.clear();
-            self.socket.recv(&mut self.buffer, 0)?;
+            self.receive()?;
             // Answers to a request that timed out are not ours.
             for (_, reply) in messages(&self.buffer).filter(|(sequence, _)| *sequence == self.sequence) {
                 consistent &= reply.flags & NLM_F_DUMP_INTR == 0;
@@ -144,6 +143,19 @@ impl Requests {
                 if single {
                     return Ok(consistent);
                 }
+            }
+        }
+    }
+}
+
+impl Requests {
+    /// Reads one datagram. A signal ends a system call with a timeout even under `SA_RESTART`.
+    fn receive(&mut self) -> io::Result<()> {
+        loop {
+            self.buffer.clear();
+            match self.socket.recv(&mut self.buffer, 0) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other.map(drop),
             }
         }
     }

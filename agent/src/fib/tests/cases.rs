@@ -2,13 +2,12 @@
 
 use super::lookup;
 use crate::fib::compile::Compiler;
-use crate::fib::model::{CompileConfig, Forward, Resolution};
-use crate::fib::resolve::resolve;
+use crate::fib::model::{CompileConfig, Forward};
 use crate::netlink::model::{Delta, IfIndex};
 use crate::netlink::text::{DEFAULT_RULES, state};
 
 /// Two managed ports, an unmanaged uplink and a local pod.
-const LINKS: &str = "
+pub(super) const LINKS: &str = "
     link 1 lo nomac
     link 2 eth0
     link 3 eth1 mtu 9000
@@ -18,7 +17,7 @@ const LINKS: &str = "
     conf 3 forwarding
 ";
 
-fn config() -> CompileConfig {
+pub(super) fn config() -> CompileConfig {
     CompileConfig {
         ports: vec!["eth*".into()],
         accelerate: vec!["10.0.0.0/8".parse().expect("a prefix")],
@@ -27,7 +26,7 @@ fn config() -> CompileConfig {
 }
 
 /// What packets to `address` get that come in on `port`: "GATEWAY@PORT*WEIGHT ..." or a reason.
-fn forward(compiler: &Compiler, port: IfIndex, address: &str) -> String {
+pub(super) fn forward(compiler: &Compiler, port: IfIndex, address: &str) -> String {
     let address = address.parse().expect("an address");
     match lookup(compiler.fib(), port, address).map(|(_, target)| &target.forward) {
         None => "no_route".to_owned(),
@@ -42,7 +41,7 @@ fn forward(compiler: &Compiler, port: IfIndex, address: &str) -> String {
     }
 }
 
-fn compile(rules: &str, rest: &str) -> Compiler {
+pub(super) fn compile(rules: &str, rest: &str) -> Compiler {
     let mut compiler = Compiler::new(config());
     compiler.update(&state(&format!("{LINKS}{rules}\n{rest}")), &Delta::full());
     compiler
@@ -369,126 +368,5 @@ fn outcomes() {
                 case.name
             );
         }
-    }
-}
-
-#[test]
-fn ipv6_is_compiled_alike() {
-    let mut config = config();
-    config.accelerate.push("fd00::/16".parse().expect("a prefix"));
-    let mut compiler = Compiler::new(config);
-    let text = "
-        rule 0 ipv6 lookup 255
-        rule 32766 ipv6 lookup 254
-        route fd00:1::/64 via fe80::1 dev 2 metric 1024
-        route fd00:2::/64 via fe80::1 dev 2 metric 1024
-        route fd00:2::/64 via fe80::2 dev 2 metric 1024
-        route ::/0 via fe80::3 dev 2 metric 1024
-        route local fd00:1::5/128 dev 1 table 255";
-    compiler.update(&state(&format!("{LINKS}{text}")), &Delta::full());
-    for (address, expected) in [
-        ("fd00:1::1", "fe80::1@2*1"),
-        ("fd00:1::5", "local"),
-        // Two routes of one metric: the kernel alternates.
-        ("fd00:2::1", "unsupported"),
-        ("fd00:3::1", "fe80::3@2*1"),
-        ("fd01::1", "not_accelerated"),
-    ] {
-        assert_eq!(forward(&compiler, 2, address), expected, "{address}");
-    }
-}
-
-#[test]
-fn sources() {
-    let compiler = compile(
-        DEFAULT_RULES,
-        "route local 10.0.0.1/32 dev 1 table 255
-         route 10.0.0.0/24 dev 2
-         route 10.1.0.0/24 via 10.0.0.2 dev 2
-         route 10.2.0.0/24 nexthop via 10.0.0.2 dev 2 nexthop via 1.1.1.1 dev 5
-         route blackhole 10.3.0.0/24
-         route 0.0.0.0/0 via 1.1.1.1 dev 3",
-    );
-    for (name, address, valid, on_link, interfaces) in [
-        ("own address", "10.0.0.1", false, false, &[][..]),
-        ("on-link", "10.0.0.9", true, true, &[2][..]),
-        ("by a gateway", "10.1.0.9", true, false, &[2]),
-        ("by any of several interfaces, managed or not", "10.2.0.9", true, false, &[2, 5]),
-        ("refused", "10.3.0.9", false, false, &[]),
-        ("outside accelerate", "8.8.8.8", true, false, &[3]),
-    ] {
-        let (_, target) =
-            lookup(compiler.fib(), 2, address.parse().expect("an address")).expect("a default route");
-        let source = &target.source;
-        let found: Vec<IfIndex> = source.interfaces.iter().copied().collect();
-        assert_eq!((source.valid, source.on_link, &found[..]), (valid, on_link, interfaces), "{name}");
-    }
-}
-
-#[test]
-fn ports_and_views() {
-    let text = "
-        link 1 lo nomac
-        link 2 eth0
-        link 3 eth1 down
-        link 4 eth2 nomac
-        link 5 cali1
-        link 6 eth3 master 7
-        link 7 br0
-        link 8 eth4
-        conf 2 forwarding rp_filter 2 send_redirects
-        conf 3 forwarding
-        conf 6 forwarding
-        rule 0 lookup 255
-        rule 9 iif eth1 blackhole
-        rule 32766 lookup 254
-        route 10.1.0.0/16 via 1.1.1.1 dev 6";
-    let mut compiler = Compiler::new(config());
-    compiler.update(&state(text), &Delta::full());
-    let ports = &compiler.fib().ports;
-    assert_eq!(ports.keys().copied().collect::<Vec<_>>(), [2, 3, 6, 8], "with a name that matches and a MAC");
-    let ingress: Vec<bool> = ports.values().map(|port| port.ingress).collect();
-    assert_eq!(ingress, [true, false, false, false], "up, no port of a bridge, forwarding");
-    assert_eq!((ports[&2].rp_filter, ports[&2].send_redirects), (2, true));
-    assert_eq!(ports[&2].view, ports[&8].view, "equal walks share a view");
-    assert_ne!(ports[&2].view, ports[&3].view);
-    assert_eq!(forward(&compiler, 2, "10.1.0.1"), "egress_not_managed", "a port of a bridge does not route");
-}
-
-#[test]
-fn mtu_is_the_smaller_one() {
-    let compiler = compile(
-        DEFAULT_RULES,
-        "route 10.1.0.0/24 via 1.1.1.1 dev 3
-         route 10.2.0.0/24 via 1.1.1.1 dev 3 mtu 1400
-         route 10.3.0.0/24 via 1.1.1.1 dev 2 mtu 9000",
-    );
-    for (address, expected) in [("10.1.0.1", 9000), ("10.2.0.1", 1400), ("10.3.0.1", 1500)] {
-        let (_, target) = lookup(compiler.fib(), 2, address.parse().expect("an address")).expect("a route");
-        let Forward::NextHops(next_hops) = &target.forward else { panic!("{address}: {:?}", target.forward) };
-        assert_eq!(next_hops[0].0.mtu, expected, "{address}");
-    }
-}
-
-#[test]
-fn resolution() {
-    let state = state(
-        "link 2 eth0
-         link 3 eth1 down
-         neigh 1.1.1.1 dev 2
-         neigh 1.1.1.2 dev 2 failed
-         neigh 1.1.1.1 dev 3",
-    );
-    let live = Resolution::Live { destination_mac: [6, 0, 0, 0, 0, 1], source_mac: [2, 0, 0, 0, 0, 2] };
-    for (port, neighbour, expected) in [
-        (2, "1.1.1.1", live),
-        (2, "1.1.1.2", Resolution::Unresolved),
-        (2, "1.1.1.3", Resolution::Unresolved),
-        (3, "1.1.1.1", Resolution::PortDown),
-        (4, "1.1.1.1", Resolution::PortDown),
-    ] {
-        let next_hop =
-            crate::fib::model::NextHop { port, neighbour: neighbour.parse().expect("an address"), mtu: 1500 };
-        assert_eq!(resolve(&next_hop, &state), expected, "{neighbour} on {port}");
     }
 }

@@ -1,6 +1,7 @@
 //! Tests of the compile step: tables of cases, and properties against a naive model.
 
 mod cases;
+mod facts;
 mod increments;
 mod naive;
 mod property;
