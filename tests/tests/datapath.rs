@@ -26,6 +26,7 @@ use underpass_tests::wait;
 use underpass_tests::xdp::PassProgram;
 
 const SOON: Duration = Duration::from_secs(10);
+const LEASE: Duration = Duration::from_mins(1);
 
 /// A router whose port `e0` is a veth; the other end, `far0`, is a port of the rack's bridge, on which
 /// a client and a server hang.
@@ -51,9 +52,10 @@ impl Rig {
         for (machine, near, far) in
             [(&router, "e0", "far0"), (&client, "c0", "far1"), (&server, "s0", "far2")]
         {
-            commands += &format!(
-                "link add {far} type veth peer name {near} netns {}\nlink set {far} master br0 up\n",
-                machine.name()
+            let machine = machine.name();
+            commands = format!(
+                "{commands}link add {far} type veth peer name {near} netns {machine}\n\
+                 link set {far} master br0 up\n"
             );
         }
         rack.ip(&(commands + "link set br0 up\n"))?;
@@ -288,14 +290,14 @@ fn kill_switch_works_without_an_agent_and_survives_restarts() {
         assert!(error.contains("no data plane is loaded"), "{error}");
 
         let mut datapath = rig.load();
-        datapath.renew_lease(Duration::from_secs(60)).expect("renewed");
+        datapath.renew_lease(LEASE).expect("renewed");
         assert_eq!(ask(&mut datapath).reason, Reason::Off, "fresh maps do not forward");
         assert_eq!(datapath.arm().expect("written"), Switch::On);
         assert_eq!(ask(&mut datapath).reason, Reason::NotAPort);
 
         // Beside a running agent, whose renewals must not undo it.
         control::set_enabled(&bpffs, false).expect("written");
-        datapath.renew_lease(Duration::from_secs(60)).expect("renewed");
+        datapath.renew_lease(LEASE).expect("renewed");
         assert_eq!(ask(&mut datapath).reason, Reason::Off);
         assert!(!datapath.enabled().expect("readable"));
         drop(datapath);
@@ -462,6 +464,6 @@ fn forward_to(datapath: &mut Datapath, facts: &PortFacts, own: [u8; 6], server: 
     maps.set_target(2, source).expect("written");
     maps.set_prefix(0, "10.0.0.0/24".parse().expect("a prefix"), 2).expect("written");
     maps.set_prefix(0, "10.1.1.0/24".parse().expect("a prefix"), 1).expect("written");
-    datapath.renew_lease(Duration::from_secs(60)).expect("renewed");
+    datapath.renew_lease(LEASE).expect("renewed");
     datapath.arm().expect("written");
 }

@@ -193,7 +193,7 @@ fn open_egress(map: &mut DevMap<MapData>, slot: u32, ifindex: IfIndex) -> Result
     map.set(slot, ifindex, None, 0).map_err(|error| {
         let source = match error {
             XdpMapError::MapError(error) => io_error(error),
-            other => io::Error::other(other.to_string()),
+            other @ XdpMapError::ChainedProgramNotSupported => io::Error::other(other),
         };
         MapError::new(map::TX_PORTS, "set", ifindex, source)
     })

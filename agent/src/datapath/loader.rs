@@ -242,7 +242,8 @@ mod tests {
 
     #[test]
     fn log_tail_keeps_the_error_and_says_what_it_leaves_out() {
-        let mut log: String = (0..40).map(|n| format!("{n}: (b7) r0 = {n}\n")).collect();
+        let instructions: Vec<_> = (0..40).map(|n| format!("{n}: (b7) r0 = {n}\n")).collect();
+        let mut log = instructions.concat();
         log += "R1 invalid mem access 'scalar'\nverification time 12 usec\nprocessed 40 insns\n\n";
         let shown = tail(&log);
         assert!(shown.starts_with("... 29 lines before"), "{shown}");

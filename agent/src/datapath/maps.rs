@@ -24,6 +24,7 @@ pub struct MapError {
 
 impl MapError {
     /// An error of `operation` on `key` of `map`.
+    #[expect(clippy::needless_pass_by_value, reason = "keys are numbers and prefixes, all of them small")]
     pub fn new(
         map: &'static str,
         operation: &'static str,

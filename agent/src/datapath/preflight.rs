@@ -342,7 +342,8 @@ mod tests {
 
     #[test]
     fn abilities_follow_driver_and_peer() {
-        let cases: &[(&str, DriverFacts, (bool, bool, bool), Option<&str>)] = &[
+        type Case = (&'static str, DriverFacts, (bool, bool, bool), Option<&'static str>);
+        let cases: &[Case] = &[
             ("a nic", facts(), (true, true, true), None),
             (
                 "a nic that does not transmit",

@@ -20,7 +20,9 @@ mod ports;
 mod prefixes;
 mod rows;
 mod slots;
+mod target;
 mod targets;
+mod view;
 mod writer;
 
 #[cfg(test)]
@@ -30,12 +32,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use underpass_common::fib::{TargetId, ViewId};
-use underpass_common::reason::Reason;
 
 use self::ports::Ports;
 use self::prefixes::{Key, Prefixes};
 use self::rows::Rows;
 use self::targets::Targets;
+pub use self::view::{Outcome, RowView, Shortage, TargetView, Totals};
 use self::writer::Writer;
 use crate::datapath::PortFacts;
 use crate::datapath::maps::{FibMaps, MapError};
@@ -53,71 +55,6 @@ pub struct Environment<'a> {
     pub ports: &'a BTreeMap<IfIndex, PortFacts>,
     /// Neighbour and port of a next hop: `compile::resolve` over the kernel's state.
     pub resolve: &'a dyn Fn(&NextHop) -> Resolution,
-}
-
-/// What one call did.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// Elements written or deleted.
-    pub writes: usize,
-    /// Grace periods waited for, about 10 ms each.
-    pub grace_periods: usize,
-    /// Operations that failed; each is tried again by the next call.
-    pub failures: Vec<MapError>,
-}
-
-/// Sums for `underpass status`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Prefixes in the table.
-    pub prefixes: usize,
-    /// Prefixes by which packets are forwarded.
-    pub prefixes_forwarding: usize,
-    /// Prefixes that did not fit and are left to the kernel.
-    pub prefixes_left_out: usize,
-    /// Targets in use.
-    pub targets: usize,
-    /// Next-hop rows in use.
-    pub next_hops: usize,
-    /// Next-hop rows that are live.
-    pub next_hops_live: usize,
-    /// The maps hold what the compiled table wants.
-    pub synced: bool,
-}
-
-/// A next-hop row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RowView {
-    /// Index of the row.
-    pub index: u32,
-    /// What it stands for.
-    pub next_hop: NextHop,
-    /// Packets take it.
-    pub live: bool,
-    /// Neighbour's MAC; `None` while it is not known.
-    pub mac: Option<[u8; 6]>,
-}
-
-/// What XDP does with packets to a prefix.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetView {
-    /// Id.
-    pub id: TargetId,
-    /// The reason when packets are left to the kernel, or `None` when they are forwarded.
-    pub pass: Option<Reason>,
-    /// Next hops whose port can be used at all.
-    pub rows: Vec<RowView>,
-}
-
-/// The table in which there is no room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Shortage {
-    /// Targets.
-    Targets,
-    /// Hash buckets, or a group with more members than it may have buckets.
-    Buckets,
-    /// Next-hop rows.
-    NextHops,
 }
 
 /// What decides which next hops can be used.
@@ -249,17 +186,11 @@ impl XdpReconciler {
         for shortage in [Shortage::Targets, Shortage::Buckets, Shortage::NextHops] {
             let concerned = || self.prefixes.starved().iter().filter(|(_, why)| **why == shortage);
             if let Some(((_, first), _)) = concerned().next() {
-                let table = match shortage {
-                    Shortage::Targets => "target table is full",
-                    Shortage::Buckets => {
-                        "hash-bucket table is full or the route has more than 1024 next hops"
-                    }
-                    Shortage::NextHops => "next-hop table is full",
-                };
                 problems.push(format!(
-                    "{} prefixes ({first} first) are left to the kernel: the {table}; narrow \
+                    "{} prefixes ({first} first) are left to the kernel: the {}; narrow \
                      datapath.accelerate",
-                    concerned().count()
+                    concerned().count(),
+                    shortage.table()
                 ));
             }
         }
@@ -329,7 +260,7 @@ impl XdpReconciler {
         let (mut known, new): (Vec<&Key>, Vec<&Key>) =
             keys.iter().partition(|key| self.prefixes.installed().contains_key(*key));
         if self.adopting {
-            known.sort_by_key(|key| {
+            known.sort_by_cached_key(|key| {
                 let before = self.prefixes.before(key);
                 before
                     .zip(fib.prefixes.get(*key))

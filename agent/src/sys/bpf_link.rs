@@ -16,7 +16,7 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_XDP: u32 = 37;
 const BPF_LINK_TYPE_XDP: u32 = 6;
-/// `XDP_FLAGS_DRV_MODE` of include/uapi/linux/if_link.h: in the driver or not at all.
+/// `XDP_FLAGS_DRV_MODE` of `include/uapi/linux/if_link.h`: in the driver or not at all.
 const XDP_FLAGS_DRV_MODE: u32 = 4;
 
 /// What a link joins.

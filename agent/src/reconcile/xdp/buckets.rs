@@ -84,7 +84,7 @@ impl Ranges {
 
     /// Takes exactly this range; `false` when it is not free.
     pub fn reserve(&mut self, range: Range) -> bool {
-        if !(MIN_ORDER..=MAX_ORDER).contains(&range.order) || range.start % range.size() != 0 {
+        if !(MIN_ORDER..=MAX_ORDER).contains(&range.order) || !range.start.is_multiple_of(range.size()) {
             return false;
         }
         let holder = (range.order..=MAX_ORDER).find_map(|order| {

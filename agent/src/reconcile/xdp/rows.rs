@@ -28,7 +28,7 @@ struct Row {
 #[derive(Clone, Debug)]
 pub struct Rows {
     slots: Slots,
-    rows: BTreeMap<u32, Row>,
+    in_use: BTreeMap<u32, Row>,
     by_next_hop: BTreeMap<NextHop, u32>,
     dirty: BTreeSet<u32>,
     /// Rows that were live since the last grace period and no longer are.
@@ -58,7 +58,7 @@ impl Rows {
         let leftover = found.next_hops.clone();
         Self {
             slots: Slots::new(capacity.next_hops, leftover.keys().copied()),
-            rows: BTreeMap::new(),
+            in_use: BTreeMap::new(),
             by_next_hop: BTreeMap::new(),
             dirty: BTreeSet::new(),
             cooling: BTreeSet::new(),
@@ -72,7 +72,7 @@ impl Rows {
     /// agent left with the same content, else a new one. `None`: the table is full.
     pub fn acquire(&mut self, next_hop: NextHop, reach: &Reach<'_>, candidates: &[u32]) -> Option<u32> {
         if let Some(index) = self.by_next_hop.get(&next_hop) {
-            self.rows.get_mut(index)?.users += 1;
+            self.in_use.get_mut(index)?.users += 1;
             return Some(*index);
         }
         let (want, unresolved) = wanted(&next_hop, reach, &RawRow::default());
@@ -86,7 +86,7 @@ impl Rows {
         if !is_live(&written) && !same_macs(&written, &RawRow::default()) {
             self.cooling.insert(index);
         }
-        self.rows.insert(index, Row { next_hop, users: 1, unresolved, want, written });
+        self.in_use.insert(index, Row { next_hop, users: 1, unresolved, want, written });
         self.by_next_hop.insert(next_hop, index);
         self.dirty.insert(index);
         Some(index)
@@ -94,12 +94,12 @@ impl Rows {
 
     /// One user less; the last one frees the row. No target in the map may lead to it any more.
     pub fn release(&mut self, index: u32, writer: &mut Writer<'_>) {
-        let Some(row) = self.rows.get_mut(&index) else { return };
+        let Some(row) = self.in_use.get_mut(&index) else { return };
         row.users = row.users.saturating_sub(1);
         if row.users > 0 {
             return;
         }
-        let Some(row) = self.rows.remove(&index) else { return };
+        let Some(row) = self.in_use.remove(&index) else { return };
         self.by_next_hop.remove(&row.next_hop);
         self.dirty.remove(&index);
         self.cooling.remove(&index);
@@ -129,7 +129,7 @@ impl Rows {
                 || delta.neighbours.contains(&(next_hop.port, next_hop.neighbour))
         };
         let mut changed = BTreeSet::new();
-        for (index, row) in &mut self.rows {
+        for (index, row) in &mut self.in_use {
             if !concerned(&row.next_hop) {
                 continue;
             }
@@ -155,7 +155,7 @@ impl Rows {
             !writer.write(|maps| maps.set_next_hop(*index, RawRow { state: 0, ..*row }))
         });
         for index in std::mem::take(&mut self.dirty) {
-            let Some(row) = self.rows.get(&index) else { continue };
+            let Some(row) = self.in_use.get(&index) else { continue };
             if row.written == RawRow::default() || same_macs(&row.want, &row.written) {
                 self.write(index, |want, _| want, writer);
                 continue;
@@ -173,7 +173,7 @@ impl Rows {
     /// the next call.
     pub fn publish(&mut self, writer: &mut Writer<'_>) {
         let ready = |index: &u32| {
-            !self.cooling.contains(index) && self.rows.get(index).is_none_or(|row| !is_live(&row.written))
+            !self.cooling.contains(index) && self.in_use.get(index).is_none_or(|row| !is_live(&row.written))
         };
         let (ready, waiting) = std::mem::take(&mut self.dirty).into_iter().partition(ready);
         self.dirty = waiting;
@@ -192,7 +192,7 @@ impl Rows {
         content: impl FnOnce(RawRow, RawRow) -> RawRow,
         writer: &mut Writer<'_>,
     ) -> bool {
-        let Some(row) = self.rows.get_mut(&index) else { return false };
+        let Some(row) = self.in_use.get_mut(&index) else { return false };
         let raw = content(row.want, row.written);
         if raw == row.written {
             return true;
@@ -236,22 +236,22 @@ impl Rows {
 
     /// Whether the row is to be live.
     pub fn wants_live(&self, index: u32) -> bool {
-        self.rows.get(&index).is_some_and(|row| is_live(&row.want))
+        self.in_use.get(&index).is_some_and(|row| is_live(&row.want))
     }
 
     /// Whether the map holds the row, live or dead.
     pub fn is_written(&self, index: u32) -> bool {
-        self.rows.get(&index).is_some_and(|row| row.written != RawRow::default())
+        self.in_use.get(&index).is_some_and(|row| row.written != RawRow::default())
     }
 
     /// Whether packets take the row.
     pub fn is_live(&self, index: u32) -> bool {
-        self.rows.get(&index).is_some_and(|row| is_live(&row.written))
+        self.in_use.get(&index).is_some_and(|row| is_live(&row.written))
     }
 
     /// Whether the map may hold live rows of this port.
     pub fn lead_to(&self, port: IfIndex) -> bool {
-        let written = self.rows.values().map(|row| &row.written);
+        let written = self.in_use.values().map(|row| &row.written);
         let given_back = self.undead.values().chain(self.leftover.values());
         written.chain(given_back).any(|row| row.ifindex == port && is_live(row))
     }
@@ -263,7 +263,7 @@ impl Rows {
 
     /// Rows in use, and how many of them are live.
     pub fn count(&self) -> (usize, usize) {
-        (self.rows.len(), self.rows.values().filter(|row| is_live(&row.written)).count())
+        (self.in_use.len(), self.in_use.values().filter(|row| is_live(&row.written)).count())
     }
 
     /// Whether every row is as wanted.
@@ -273,14 +273,14 @@ impl Rows {
 
     /// A row for people.
     pub fn view(&self, index: u32) -> Option<RowView> {
-        let row = self.rows.get(&index)?;
+        let row = self.in_use.get(&index)?;
         let mac = Some(row.written.destination_mac).filter(|mac| *mac != [0; 6]);
         Some(RowView { index, next_hop: row.next_hop, live: is_live(&row.written), mac })
     }
 
     /// Next hops in use whose neighbour is not resolved.
     pub fn unresolved(&self) -> impl Iterator<Item = NextHop> {
-        self.rows.values().filter(|row| row.unresolved).map(|row| row.next_hop)
+        self.in_use.values().filter(|row| row.unresolved).map(|row| row.next_hop)
     }
 }
 
