@@ -1,5 +1,6 @@
 //! [`FibMaps`] over the pinned BPF maps.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
@@ -14,7 +15,7 @@ use underpass_common::abi::{
     BUCKET_ENTRIES, Counter, FIB4_ENTRIES, NEXT_HOP_ENTRIES, TARGET_ENTRIES, map, port_slot,
 };
 use underpass_common::fib::{TargetId, VIEW_BITS, ViewId, lpm_key4};
-use underpass_common::nexthop::{NextHop, PORT_EGRESS, Port, Target};
+use underpass_common::nexthop::{NextHop, PORT_EGRESS, Port, Target, TargetKind};
 
 use super::maps::{Capacity, Contents, FibMaps, MapError};
 use crate::netlink::model::IfIndex;
@@ -78,6 +79,25 @@ impl BpfMaps {
     pub fn ports(&self) -> Result<Vec<Port>, MapError> {
         let rows = read_array(map::PORTS, &self.ports)?;
         Ok(rows.into_iter().map(|(_, port)| port).collect())
+    }
+
+    /// The buckets of the groups: a system call each, and most of the table is never used.
+    fn read_buckets<'a>(
+        &self,
+        targets: impl Iterator<Item = &'a Target>,
+    ) -> Result<BTreeMap<u32, u32>, MapError> {
+        let mut found = BTreeMap::new();
+        for group in targets.filter(|target| target.kind == TargetKind::Group as u32) {
+            let end = group.index.saturating_add(group.mask).saturating_add(1).min(BUCKET_ENTRIES);
+            for index in group.index..end {
+                let row = self.buckets.get(&index, 0);
+                let row = row.map_err(|error| failed(map::BUCKETS, "read", index, error))?;
+                if row != 0 {
+                    found.insert(index, row);
+                }
+            }
+        }
+        Ok(found)
     }
 
     fn read_prefixes(&self, contents: &mut Contents) -> Result<(), MapError> {
@@ -175,9 +195,10 @@ impl FibMaps for BpfMaps {
     }
 
     fn contents(&self) -> Result<Contents, MapError> {
+        let targets: BTreeMap<_, _> = read_array(map::TARGETS, &self.targets)?.into_iter().collect();
         let mut contents = Contents {
-            targets: read_array(map::TARGETS, &self.targets)?.into_iter().collect(),
-            buckets: read_array(map::BUCKETS, &self.buckets)?.into_iter().collect(),
+            buckets: self.read_buckets(targets.values())?,
+            targets,
             next_hops: read_array(map::NEXT_HOPS, &self.next_hops)?.into_iter().collect(),
             ports: self.ports()?.into_iter().map(|port| (port.ifindex, port)).collect(),
             ..Contents::default()

@@ -42,7 +42,7 @@ pub struct Contents {
     pub prefixes: BTreeMap<(ViewId, IpNet), TargetId>,
     /// Targets that are not all zero.
     pub targets: BTreeMap<TargetId, Target>,
-    /// Buckets that are not 0.
+    /// Buckets that are not 0, of the groups among `targets` at least.
     pub buckets: BTreeMap<u32, u32>,
     /// Next-hop rows that are not all zero.
     pub next_hops: BTreeMap<u32, NextHop>,
