@@ -121,7 +121,7 @@ impl Forwarding {
             self.next_check = now + CHECK;
             self.ask_for_neighbours(now);
             self.check_ports(state);
-            if !self.failures.is_empty() {
+            if !self.failures.is_empty() || !self.reconciler.totals().synced {
                 self.write(state, &FibDelta::default());
             }
         }
