@@ -19,7 +19,8 @@
 //! * Ours is what has our protocol number and lies in our table; see `docs/adr/0030-own-kernel-routes.md`.
 //! * New before old: a changed route is added beside the old one, which is then taken out exactly.
 //! * One operation per prefix is under way at most: the next is planned from its read-back.
-//! * Nothing is taken out before the RIB is complete ([`KernelReconciler::allow_deletes`]).
+//! * Nothing that a former run left is taken out before the RIB is complete
+//!   ([`KernelReconciler::allow_deletes`]): neither routes, nor next hops of routes that go on without them.
 //!
 //! # Failure modes
 //! A refused operation keeps the kernel's words and is tried again with growing pauses, and at once when
@@ -57,6 +58,8 @@ struct Entry {
     awaiting: Option<ReadBack>,
     /// Was read back as wanted: a difference now is somebody else's doing.
     settled: bool,
+    /// This run wrote the route, or the RIB agreed with it once: it is no leftover of a former run.
+    confirmed: bool,
     /// IPv6: next hops that we added. Where somebody else's come first in a shared key, the kernel
     /// shows ours as part of theirs, and only we know better.
     added: BTreeSet<IpAddr>,
@@ -303,6 +306,12 @@ impl KernelReconciler {
         if entry.retry.at().is_some_and(|at| at > now) {
             return None;
         }
+        let is_leftover = !self.may_delete && !entry.confirmed;
+        if is_leftover && op.only_takes_out() {
+            // Another peer may announce what is missing: `allow_deletes` looks again.
+            return None;
+        }
+        entry.confirmed = true;
         if fruitless.as_ref() == Some(&op) {
             entry.retry.failed(now);
             entry.status = RouteStatus::Error(FRUITLESS.to_owned());
@@ -329,6 +338,7 @@ impl Entry {
             status: RouteStatus::Pending,
             awaiting: None,
             settled: false,
+            confirmed: false,
             added: BTreeSet::new(),
             retry: Retry::new(),
         }
@@ -355,6 +365,7 @@ impl Entry {
         }
         let degraded = self.status != status && status != RouteStatus::Synced;
         self.settled = found.blocked.is_none();
+        self.confirmed |= self.settled;
         self.status = status;
         degraded
     }

@@ -1,5 +1,6 @@
 //! Operations on the kernel's routes as data, and who carries them out.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::IpAddr;
 
@@ -98,6 +99,19 @@ impl Op {
         };
         let next_hops = if route.prefix.addr().is_ipv6() { route.next_hops.as_slice() } else { &[] };
         next_hops.iter().copied()
+    }
+
+    /// Whether it only makes less of what is there: fewer next hops or routes, and nothing new.
+    pub fn only_takes_out(&self) -> bool {
+        match self {
+            Self::Add(_) => false,
+            Self::Delete { .. } => true,
+            Self::Replace { new, old } => {
+                let present: BTreeSet<IpAddr> =
+                    old.iter().flat_map(|route| &route.next_hops).filter_map(|hop| hop.gateway).collect();
+                new.next_hops.len() < present.len() && new.next_hops.iter().all(|hop| present.contains(hop))
+            }
+        }
     }
 
     /// Name for counters and logs.

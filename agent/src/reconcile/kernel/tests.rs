@@ -157,6 +157,49 @@ fn nothing_goes_before_deletes_are_allowed() {
     assert_eq!(lab.routes(210), ["10.9.1.0/26 via 10.0.0.3"]);
 }
 
+/// Peers tell what they know one after the other.
+#[test]
+fn leftovers_lose_no_next_hop_before_deletes_are_allowed() {
+    let all = ["2", "3", "4"];
+    for (text, network) in [(V4, "10.0.0."), (V6, "fd00::")] {
+        let hops = |of: &[&str]| of.iter().map(|host| format!("{network}{host}")).collect::<Vec<_>>();
+        let want = |lab: &mut Lab, of: &[&str]| {
+            lab.want(text, &hops(of).iter().map(String::as_str).collect::<Vec<_>>());
+            let ops = lab.write();
+            lab.read_back(&[text]);
+            ops + lab.write()
+        };
+        let shown = |of: &[&str]| vec![format!("{text} via {}", hops(of).join(" "))];
+        let restarted = || {
+            let mut lab = Lab::new();
+            lab.reconciler = KernelReconciler::new(OURS);
+            let left = hops(&all);
+            let left = route(text, 210, &left.iter().map(String::as_str).collect::<Vec<_>>());
+            lab.kernel.add(&left, AddMode::Exclusive).unwrap();
+            lab.reconciler.on_kernel_changed(&lab.kernel.state(), &Delta::full());
+            lab
+        };
+
+        let mut lab = restarted();
+        for of in [&all[..1], &all[1..], &all[..]] {
+            assert_eq!(want(&mut lab, of), 0, "{of:?}");
+        }
+        assert_eq!((lab.status(text).as_str(), lab.routes(210)), ("synced", shown(&all)));
+        assert_eq!(want(&mut lab, &all[..2]), 1, "the route was whole: this is a change");
+        assert_eq!(lab.routes(210), shown(&all[..2]));
+
+        let mut lab = restarted();
+        assert_eq!(want(&mut lab, &all[..1]), 0);
+        assert_eq!(lab.status(text), "pending");
+        lab.reconciler.allow_deletes(&lab.kernel.state());
+        assert_eq!((lab.write(), lab.routes(210)), (1, shown(&all[..1])), "nobody announced the others");
+
+        let mut lab = restarted();
+        assert_eq!(want(&mut lab, &["3", "9"]), 1, "a new next hop is no matter of patience");
+        assert_eq!(lab.routes(210), shown(&["3", "9"]));
+    }
+}
+
 #[test]
 fn a_refused_route_is_tried_again_with_growing_pauses_or_when_links_change() {
     let mut lab = Lab::new();
