@@ -257,7 +257,6 @@ fn follow(copy: &mut Fib, fib: &Fib, delta: &FibDelta) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn answers_like_the_naive_model(state in any_state(), (accelerate, services) in ranges()) {
