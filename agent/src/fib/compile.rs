@@ -265,7 +265,22 @@ fn port(index: IfIndex, view: ViewId, state: &State) -> Option<Port> {
     let conf = state.ipv4_conf.get(&index).copied().unwrap_or_default();
     let mac = link.mac?;
     let ingress = conf.forwarding && routes(link);
-    Some(Port { mac, view, rp_filter: conf.rp_filter, send_redirects: conf.send_redirects, ingress })
+    let rp_filter = rp_filter(conf.rp_filter, has_ipv4_address(index, state));
+    Some(Port { mac, view, rp_filter, send_redirects: conf.send_redirects, ingress })
+}
+
+/// On an interface without an IPv4 address the kernel takes loose for strict (`no_addr` in
+/// `__fib_validate_source`).
+const fn rp_filter(setting: u8, has_address: bool) -> u8 {
+    match setting {
+        0 => 0,
+        _ if !has_address => 1,
+        setting => setting,
+    }
+}
+
+fn has_ipv4_address(index: IfIndex, state: &State) -> bool {
+    state.addresses.iter().any(|address| address.ifindex == index && address.address.addr().is_ipv4())
 }
 
 /// Whether the kernel routes what comes in on a link by itself.

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use crate::netlink::model::{
-    Family, Ipv4Conf, Link, Neighbour, NeighbourState, Route, RouteNextHop, RouteType, Rule, RuleAction,
-    State,
+    Address, Family, Ipv4Conf, Link, Neighbour, NeighbourState, Route, RouteNextHop, RouteType, Rule,
+    RuleAction, State,
 };
 
 /// The rules every IPv4 namespace starts with.
@@ -18,6 +18,7 @@ pub const DEFAULT_RULES: &str = "
 ///
 /// * `link INDEX NAME [mtu N] [master N] [down] [nocarrier] [nomac]`
 /// * `conf INDEX [forwarding] [rp_filter N] [send_redirects]`
+/// * `addr ADDRESS/LENGTH dev INDEX`
 /// * `neigh ADDRESS dev INDEX [failed]`
 /// * `rule PRIORITY [not] [from P] [to P] [iif NAME] [oif NAME] [fwmark V/M] [tos] [l3mdev]
 ///   [suppress N] [suppress_group] (lookup N | goto N | nop | blackhole | action N)`
@@ -35,6 +36,11 @@ pub fn state(text: &str) -> State {
             "conf" => {
                 let (index, conf) = (words.number(), conf(&mut words));
                 state.ipv4_conf.insert(index, conf);
+            }
+            "addr" => {
+                let address = words.parse();
+                assert_eq!(words.next(), Some("dev"));
+                state.addresses.insert(Address { ifindex: words.number(), address });
             }
             "neigh" => {
                 let neighbour = neighbour(&mut words);

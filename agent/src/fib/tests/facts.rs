@@ -73,6 +73,7 @@ fn ports_and_views() {
         link 7 br0
         link 8 eth4
         conf 2 forwarding rp_filter 2 send_redirects
+        addr 1.1.1.9/24 dev 2
         conf 3 forwarding
         conf 6 forwarding
         rule 0 lookup 255
@@ -89,6 +90,24 @@ fn ports_and_views() {
     assert_eq!(ports[&2].view, ports[&8].view, "equal walks share a view");
     assert_ne!(ports[&2].view, ports[&3].view);
     assert_eq!(forward(&compiler, 2, "10.1.0.1"), "egress_not_managed", "a port of a bridge does not route");
+}
+
+/// `no_addr` of `__fib_validate_source`.
+#[test]
+fn loose_is_strict_on_a_port_without_an_ipv4_address() {
+    let cases = [
+        ("off", "conf 2 forwarding", 0),
+        ("loose", "conf 2 forwarding rp_filter 2", 1),
+        ("loose with IPv6 only", "conf 2 forwarding rp_filter 2\naddr 2001:db8::1/64 dev 2", 1),
+        ("loose with an address elsewhere", "conf 2 forwarding rp_filter 2\naddr 1.1.1.9/24 dev 3", 1),
+        ("loose with an address", "conf 2 forwarding rp_filter 2\naddr 1.1.1.9/24 dev 2", 2),
+        ("strict with an address", "conf 2 forwarding rp_filter 1\naddr 1.1.1.9/24 dev 2", 1),
+    ];
+    for (name, text, expected) in cases {
+        let mut compiler = Compiler::new(config());
+        compiler.update(&state(&format!("link 2 eth0\n{text}")), &Delta::full());
+        assert_eq!(compiler.fib().ports[&2].rp_filter, expected, "{name}");
+    }
 }
 
 #[test]
