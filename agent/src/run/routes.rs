@@ -209,97 +209,41 @@ fn protocol_name(protocol: u8, own: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::model::{RouteKey, RouteNextHop, Rule, TABLE_LOCAL, TABLE_MAIN};
-
-    fn route(table: u32, prefix: &str, metric: u32, gateway: &str) -> Route {
-        Route {
-            table,
-            prefix: prefix.parse().unwrap(),
-            tos: 0,
-            metric,
-            protocol: 12,
-            kind: RouteType::Unicast,
-            scope: 0,
-            next_hops: vec![RouteNextHop {
-                ifindex: 2,
-                gateway: Some(gateway.parse().unwrap()),
-                weight: 1,
-                on_link: false,
-                dead: false,
-                link_down: false,
-                encapsulated: false,
-            }],
-            nexthop_id: None,
-            mtu: None,
-            preferred_source: None,
-            source_prefix: None,
-            unsupported: false,
-        }
-    }
-
-    fn rule(priority: u32, table: u32) -> Rule {
-        Rule {
-            family: Family::Ipv4,
-            priority,
-            action: RuleAction::Table(table),
-            source: None,
-            destination: None,
-            input_interface: None,
-            output_interface: None,
-            invert: false,
-            mark: None,
-            suppress_prefix_length: None,
-            suppress_interface_group: false,
-            l3mdev: false,
-            has_other_selector: false,
-        }
-    }
-
-    fn state(rules: Vec<Rule>, routes: Vec<Route>) -> State {
-        let mut state = State { rules, ..State::default() };
-        for route in routes {
-            let key: RouteKey = route.key();
-            state.routes.entry(key).or_default().push(route);
-        }
-        state
-    }
+    use crate::netlink::text::state;
 
     #[test]
     fn the_winner_is_by_rule_then_metric_and_unused_tables_do_not_count() {
         let state = state(
-            vec![rule(0, TABLE_LOCAL), rule(100, 300), rule(32766, TABLE_MAIN)],
-            vec![
-                route(TABLE_MAIN, "10.1.0.0/16", 0, "192.0.2.1"),
-                route(300, "10.1.0.0/16", 50, "192.0.2.2"),
-                route(TABLE_MAIN, "10.2.0.0/16", 50, "192.0.2.3"),
-                route(TABLE_MAIN, "10.2.0.0/16", 20, "192.0.2.4"),
-                route(77, "10.3.0.0/16", 0, "192.0.2.5"),
-            ],
+            "rule 0 lookup 255
+             rule 100 lookup 300
+             rule 32766 lookup 254
+             route 10.1.0.0/16 via 192.0.2.1 dev 2
+             route 10.1.0.0/16 via 192.0.2.2 dev 2 table 300 metric 50
+             route 10.2.0.0/16 via 192.0.2.3 dev 2 metric 50
+             route 10.2.0.0/16 via 192.0.2.4 dev 2 metric 20
+             route 10.3.0.0/16 via 192.0.2.5 dev 2 table 77",
         );
-        let winners: Vec<(String, Vec<IpAddr>)> =
-            winners(&state).iter().map(|(prefix, route)| (prefix.to_string(), gateways(route))).collect();
-        let expected: Vec<(String, Vec<IpAddr>)> = vec![
-            ("10.1.0.0/16".to_owned(), vec!["192.0.2.2".parse().unwrap()]),
-            ("10.2.0.0/16".to_owned(), vec!["192.0.2.4".parse().unwrap()]),
-        ];
-        assert_eq!(winners, expected);
+        let winners: Vec<String> = winners(&state)
+            .iter()
+            .map(|(prefix, route)| format!("{prefix} via {}", gateways(route)[0]))
+            .collect();
+        assert_eq!(winners, ["10.1.0.0/16 via 192.0.2.2", "10.2.0.0/16 via 192.0.2.4"]);
     }
 
     #[test]
     fn a_host_is_covered_by_the_longest_route_around_it() {
         let state = state(
-            vec![rule(0, TABLE_MAIN)],
-            vec![
-                route(TABLE_MAIN, "0.0.0.0/0", 0, "192.0.2.1"),
-                route(TABLE_MAIN, "10.1.0.0/16", 0, "192.0.2.2"),
-            ],
+            "rule 0 lookup 254
+             route 0.0.0.0/0 via 192.0.2.1 dev 2
+             route 10.1.0.0/16 via 192.0.2.2 dev 2",
         );
         let winners = winners(&state);
-        let around = |prefix: &str| {
-            covering(&winners, prefix.parse().unwrap()).map(|route| gateways(route)[0].to_string())
-        };
-        assert_eq!(around("10.1.2.3/32").as_deref(), Some("192.0.2.2"));
-        assert_eq!(around("10.2.2.3/32").as_deref(), Some("192.0.2.1"));
-        assert_eq!(around("2001:db8::/64"), None);
+        let cases =
+            [("10.1.2.3/32", Some("192.0.2.2")), ("10.2.2.3/32", Some("192.0.2.1")), ("2001:db8::/64", None)];
+        for (prefix, expected) in cases {
+            let found =
+                covering(&winners, prefix.parse().unwrap()).map(|route| gateways(route)[0].to_string());
+            assert_eq!(found.as_deref(), expected, "{prefix}");
+        }
     }
 }
