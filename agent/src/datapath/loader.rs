@@ -65,13 +65,21 @@ pub enum LoadError {
 /// # Errors
 /// A pinned map does not fit, or the kernel refuses a map or a program.
 pub fn load(folder: &Path) -> Result<Ebpf, LoadError> {
+    load_object(OBJECT, folder)
+}
+
+/// As [`load`], of another object with the same maps and programs.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_object(object: &[u8], folder: &Path) -> Result<Ebpf, LoadError> {
     check_pins(folder)?;
     let paths: Vec<_> = abi::map::ALL.iter().map(|name| (*name, pins::map(folder, name))).collect();
     let mut loader = EbpfLoader::new();
     for (name, path) in &paths {
         loader.map_pin_path(name, path.as_path());
     }
-    let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Object(chain(&error)))?;
+    let mut ebpf = loader.load(object).map_err(|error| LoadError::Object(chain(&error)))?;
     for name in [program::FORWARD, program::PROBE, program::PASS] {
         load_program(&mut ebpf, name)?;
     }
