@@ -11,6 +11,16 @@ fn main() {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
     let workspace = manifest.parent().expect("agent/ is inside the workspace");
+    let toolchain = match toolchain::find() {
+        Ok(toolchain) => toolchain,
+        Err(missing) => {
+            // Nothing else is printed, so that cargo shows this line and no more.
+            println!(
+                "cargo::error=the eBPF toolchain is incomplete: missing {missing}; run `cargo xtask setup`"
+            );
+            return;
+        }
+    };
     for path in ["ebpf", "common/src", "common/Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", workspace.join(path).display());
     }
@@ -19,12 +29,6 @@ fn main() {
         println!("cargo::rerun-if-env-changed={name}");
     }
 
-    let toolchain = toolchain::find().unwrap_or_else(|missing| {
-        eprintln!(
-            "the eBPF toolchain is incomplete: missing {missing}; run `cargo xtask setup` to install it"
-        );
-        exit(1)
-    });
     // One target folder for all profiles of the workspace: the objects are always release builds.
     let target_dir = out.ancestors().nth(4).unwrap_or(&out).join("bpf");
     let status = toolchain.cargo(workspace, &target_dir, "build").status();
