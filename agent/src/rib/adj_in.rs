@@ -22,7 +22,9 @@ pub struct Path {
     pub own_next_hop: bool,
 }
 
-/// Bounds that hold whatever the peer sends.
+/// Bounds that hold whatever the peer sends. They count the paths that are not stale: after a restart the peer
+/// may number its paths anew (RFC 7911 §3), and what it announces must find room beside what is about to be
+/// swept. With the stale ones, twice as many are kept at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Most paths for one prefix.
@@ -43,41 +45,62 @@ pub struct AdjIn {
     /// Paths of a prefix in the order of their identifiers; never an empty list.
     paths: BTreeMap<IpNet, Vec<Path>>,
     stored: usize,
+    /// Of these, the ones that are not stale.
+    fresh: usize,
     refused: BTreeSet<Nlri>,
 }
 
 impl AdjIn {
     /// An empty table.
     pub const fn new(limits: Limits) -> Self {
-        Self { limits, paths: BTreeMap::new(), stored: 0, refused: BTreeSet::new() }
+        Self { limits, paths: BTreeMap::new(), stored: 0, fresh: 0, refused: BTreeSet::new() }
     }
 
     /// Stores a path, replacing one with the same prefix and identifier. Returns whether anything
     /// that the selection looks at changed.
     ///
     /// # Errors
-    /// The path is new and a bound is reached: nothing is stored. Tell [`Self::refuse`].
+    /// The path is new, or stands for a stale one, and a bound is reached: nothing is stored. Tell
+    /// [`Self::refuse`].
     pub fn insert(&mut self, prefix: IpNet, path: Path) -> Result<bool, Refusal> {
         let nlri = Nlri { prefix, path_id: path.path_id };
-        let existing = self.paths.get_mut(&prefix);
-        let position = existing.as_ref().map(|list| list.binary_search_by_key(&path.path_id, |p| p.path_id));
-        if let (Some(list), Some(Ok(index))) = (existing, position) {
-            let old = std::mem::replace(&mut list[index], path);
-            let new = &list[index];
-            return Ok(old.attributes != new.attributes || old.own_next_hop != new.own_next_hop);
-        }
-        if self.stored >= self.limits.paths {
-            return Err(Refusal::MaxPrefixes);
-        }
-        if self.paths.get(&prefix).map_or(0, Vec::len) >= self.limits.paths_per_prefix {
-            return Err(Refusal::MaxPathsPerPrefix);
+        let list = self.paths.get(&prefix).map_or(&[][..], Vec::as_slice);
+        let position = list.binary_search_by_key(&path.path_id, |p| p.path_id);
+        let known = position.ok().map(|index| list[index].stale);
+        if known != Some(false) {
+            self.room(list, known.is_none())?;
         }
         let list = self.paths.entry(prefix).or_default();
-        let index = list.partition_point(|p| p.path_id < path.path_id);
-        list.insert(index, path);
-        self.stored += 1;
-        self.refused.remove(&nlri);
-        Ok(true)
+        if known != Some(false) {
+            self.fresh += usize::from(!path.stale);
+        }
+        match position {
+            Ok(index) => {
+                let old = std::mem::replace(&mut list[index], path);
+                let new = &list[index];
+                Ok(old.attributes != new.attributes || old.own_next_hop != new.own_next_hop)
+            }
+            Err(index) => {
+                list.insert(index, path);
+                self.stored += 1;
+                self.refused.remove(&nlri);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whether one more fresh path fits: into the table, and into the `list` of its prefix. `new`: it takes the
+    /// place of no stale one.
+    fn room(&self, list: &[Path], new: bool) -> Result<(), Refusal> {
+        let Limits { paths_per_prefix, paths } = self.limits;
+        if self.fresh >= paths || new && self.stored >= paths.saturating_mul(2) {
+            return Err(Refusal::MaxPrefixes);
+        }
+        let fresh = list.iter().filter(|path| !path.stale).count();
+        if fresh >= paths_per_prefix || new && list.len() >= paths_per_prefix.saturating_mul(2) {
+            return Err(Refusal::MaxPathsPerPrefix);
+        }
+        Ok(())
     }
 
     /// Notes that the peer announced a path that the guards refuse, which also withdraws what it
@@ -93,8 +116,9 @@ impl AdjIn {
         self.refused.remove(&nlri);
         let Some(list) = self.paths.get_mut(&nlri.prefix) else { return false };
         let Ok(index) = list.binary_search_by_key(&nlri.path_id, |p| p.path_id) else { return false };
-        list.remove(index);
+        let path = list.remove(index);
         self.stored -= 1;
+        self.fresh -= usize::from(!path.stale);
         if list.is_empty() {
             self.paths.remove(&nlri.prefix);
         }
@@ -104,13 +128,17 @@ impl AdjIn {
     /// Removes the paths of a family for which `gone` says so; the prefixes that lost one.
     pub fn remove_where(&mut self, family: Family, gone: impl Fn(&Path) -> bool) -> BTreeSet<IpNet> {
         let mut touched = BTreeSet::new();
-        let mut removed = 0;
+        let (mut removed, mut fresh) = (0, 0);
         self.paths.retain(|prefix, list| {
             if Family::of(prefix.addr()) != family {
                 return true;
             }
             let before = list.len();
-            list.retain(|path| !gone(path));
+            list.retain(|path| {
+                let gone = gone(path);
+                fresh += usize::from(gone && !path.stale);
+                !gone
+            });
             if list.len() != before {
                 removed += before - list.len();
                 touched.insert(*prefix);
@@ -118,6 +146,7 @@ impl AdjIn {
             !list.is_empty()
         });
         self.stored -= removed;
+        self.fresh -= fresh;
         touched
     }
 
@@ -133,6 +162,7 @@ impl AdjIn {
         for (prefix, list) in &mut self.paths {
             if Family::of(prefix.addr()) == family {
                 for path in list {
+                    self.fresh -= usize::from(!path.stale);
                     path.stale = true;
                 }
             }

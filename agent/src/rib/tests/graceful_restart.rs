@@ -90,3 +90,42 @@ fn a_new_identifier_decides_anew() {
     assert_eq!(lab.handle(RibEvent::PeerUp(info)), [A]);
     assert_eq!(lab.next_hops(A), ["10.0.0.12"]);
 }
+
+/// A restarted peer numbers its paths anew (RFC 7911 §3): beside the stale ones they would not fit.
+#[test]
+fn new_path_identifiers_find_room_beside_the_stale_paths() {
+    let mut config = config(&[1]);
+    config.import.max_paths_per_prefix = 2;
+    config.peers.get_mut(&peer(1)).unwrap().max_prefixes = 3;
+    let mut lab = Lab::new(config);
+    lab.handle(RibEvent::PeerUp(session(1)));
+    let announce = |lab: &mut Lab, identifiers: [u32; 3]| {
+        for (path_id, prefix) in identifiers.into_iter().zip([A, A, B]) {
+            lab.announce(1, path_id, &[prefix], &format!("10.0.0.1{path_id}"));
+        }
+    };
+    announce(&mut lab, [1, 2, 3]);
+    lab.restart_begins(1);
+    lab.comes_back(1, true);
+    announce(&mut lab, [5, 6, 7]);
+    assert_eq!(lab.counts(1), PeerCounts { received: 6, accepted: 6, stale: 3, end_of_rib: false });
+    lab.announce(1, 8, &["10.233.66.0/26"], "10.0.0.11");
+    lab.announce(1, 8, &[A], "10.0.0.11");
+    assert_eq!(lab.rib.filtered()[&Refusal::MaxPrefixes], 2, "the bounds hold for what is not stale");
+    lab.end_of_rib(1);
+    assert_eq!(lab.next_hops(A), ["10.0.0.15", "10.0.0.16"]);
+    assert_eq!(lab.next_hops(B), ["10.0.0.17"]);
+}
+
+#[test]
+fn refreshes_without_an_end_do_not_pile_up_paths() {
+    let mut config = config(&[1]);
+    config.import.max_paths_per_prefix = 2;
+    let mut lab = Lab::new(config);
+    lab.handle(RibEvent::PeerUp(session(1)));
+    for path_id in 0..10 {
+        lab.announce(1, path_id, &[A], "10.0.0.11");
+        lab.handle(RibEvent::RefreshStarted { peer: peer(1), family: Family::Ipv4 });
+    }
+    assert_eq!(lab.counts(1).accepted, 4);
+}
