@@ -38,7 +38,8 @@ pub struct Connection {
     received: BytesMut,
     to_send: BytesMut,
     blocked_since: Option<Instant>,
-    overflow: bool,
+    /// Since when something did not fit into the buffer: never again in order, so there is no way back.
+    overflow: Option<Instant>,
 }
 
 impl Connection {
@@ -49,14 +50,14 @@ impl Connection {
             received: BytesMut::with_capacity(4 * MAX_MESSAGE),
             to_send: BytesMut::new(),
             blocked_since: None,
-            overflow: false,
+            overflow: None,
         }
     }
 
     /// Queues bytes; never waits. What does not fit marks the connection as blocked.
     pub fn send(&mut self, bytes: &[u8]) {
         if self.to_send.len() + bytes.len() > SEND_BUFFER {
-            self.overflow = true;
+            self.overflow.get_or_insert_with(Instant::now);
         } else {
             self.to_send.extend_from_slice(bytes);
         }
@@ -65,10 +66,7 @@ impl Connection {
     /// When the peer counts as not taking what we send: at once if the buffer is full, otherwise `limit` after
     /// it last took something (RFC 9687 §3.2).
     pub fn blocked_at(&self, limit: Duration) -> Option<Instant> {
-        if self.overflow {
-            return self.blocked_since.or_else(|| Some(Instant::now()));
-        }
-        self.blocked_since.map(|since| since + limit)
+        self.overflow.or_else(|| self.blocked_since.map(|since| since + limit))
     }
 
     /// Sends what is queued and, if `read`, waits for the next message. Nothing is lost when the future that
@@ -137,5 +135,29 @@ impl Connection {
         };
         // Who does not listen now has the hold timer to find out.
         let _ = timeout(LINGER, farewell).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_buffer_blocks_at_once_and_for_good() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut connection =
+            Connection::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        connection.send(&[0; SEND_BUFFER]);
+        assert_eq!(connection.blocked_at(LINGER), None, "full, but nothing was lost");
+        connection.send(&[0]);
+        let now = Instant::now();
+        assert!(connection.blocked_at(LINGER).is_some_and(|at| at <= now), "due");
+        std::future::poll_fn(|cx| connection.poll_send(cx)).await.unwrap();
+        assert!(
+            connection.blocked_at(LINGER).is_some_and(|at| at <= now),
+            "an octet is missing in the stream"
+        );
     }
 }
