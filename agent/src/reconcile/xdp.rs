@@ -160,6 +160,16 @@ impl XdpReconciler {
         }
     }
 
+    /// Whether writes that failed have left something in the maps by which packets may be forwarded
+    /// though the kernel would not do so any more. What merely has no room is not: it is passed.
+    pub fn is_stale(&self) -> bool {
+        !self.compared
+            || self.prefixes.is_stale()
+            || self.targets.is_stale()
+            || self.rows.is_stale()
+            || self.ports.is_stale()
+    }
+
     /// What XDP does with packets to exactly this prefix; `None` when it is not in the table.
     pub fn prefix(&self, view: ViewId, prefix: IpNet) -> Option<TargetView> {
         self.target(*self.prefixes.installed().get(&(view, prefix))?)

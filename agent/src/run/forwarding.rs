@@ -107,16 +107,8 @@ impl Forwarding {
         self.next_check = self.next_check.min(now);
     }
 
-    /// Renews the lease, asks for neighbours, looks after ports and failed writes, as far as it is due.
+    /// Asks for neighbours, looks after ports and failed writes, renews the lease, as far as it is due.
     pub fn work(&mut self, state: &State, now: Instant) {
-        if now >= self.next_renewal {
-            self.next_renewal = now + self.config.lease / RENEWALS;
-            let renewed = self.datapath.renew_lease(self.config.lease);
-            if let Err(problem) = &renewed {
-                warn!(%problem, "the lease is not renewed: packets will go to the kernel when it ends");
-            }
-            self.control_problem = renewed.err().map(|problem| problem.to_string());
-        }
         if now >= self.next_check {
             self.next_check = now + CHECK;
             self.ask_for_neighbours(now);
@@ -125,6 +117,27 @@ impl Forwarding {
                 self.write(state, &FibDelta::default());
             }
         }
+        if now >= self.next_renewal {
+            self.renew_lease(now);
+        }
+    }
+
+    /// A lease vouches for the tables: while writes fail that leave packets on an old way, it is left
+    /// to run out.
+    fn renew_lease(&mut self, now: Instant) {
+        let renewed = if self.reconciler.is_stale() {
+            self.next_renewal = now + CHECK;
+            Err("the tables cannot be brought to the kernel's state".to_owned())
+        } else {
+            self.next_renewal = now + self.config.lease / RENEWALS;
+            self.datapath.renew_lease(self.config.lease).map_err(|problem| problem.to_string())
+        };
+        if let Err(problem) = &renewed
+            && self.control_problem.as_ref() != Some(problem)
+        {
+            warn!(problem, "the lease is not renewed: packets will go to the kernel when it ends");
+        }
+        self.control_problem = renewed.err();
     }
 
     /// When [`Self::work`] has something to do next.

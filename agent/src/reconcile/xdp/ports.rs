@@ -84,6 +84,14 @@ impl Ports {
         self.want.values().map(|row| (row.ifindex, row.number))
     }
 
+    /// Whether packets from a port may be treated as they should not be any more.
+    pub fn is_stale(&self) -> bool {
+        let differs = |(ifindex, row): (&IfIndex, &RawPort)| {
+            row.flags & PORT_INGRESS != 0 && self.want.get(ifindex) != Some(row)
+        };
+        self.written.iter().any(differs)
+    }
+
     /// Whether the map holds what is wanted.
     pub fn is_synced(&self) -> bool {
         self.written == self.want

@@ -208,6 +208,11 @@ impl Prefixes {
         &self.installed
     }
 
+    /// Whether packets may be forwarded by what a prefix should not lead to any more.
+    pub fn is_stale(&self) -> bool {
+        self.dirty.iter().any(|key| !self.is_harmless(key))
+    }
+
     /// Whether the map holds what is wanted.
     pub fn is_synced(&self) -> bool {
         self.dirty.is_empty() && self.starved.is_empty() && self.unplaced.is_empty()

@@ -266,6 +266,12 @@ impl Rows {
         (self.in_use.len(), self.in_use.values().filter(|row| is_live(&row.written)).count())
     }
 
+    /// Whether packets may take a row that should be another.
+    pub fn is_stale(&self) -> bool {
+        let live = |index| self.in_use.get(index).is_some_and(|row| is_live(&row.written));
+        !self.undead.is_empty() || self.dirty.iter().any(live)
+    }
+
     /// Whether every row is as wanted.
     pub fn is_synced(&self) -> bool {
         self.dirty.is_empty() && self.undead.is_empty()

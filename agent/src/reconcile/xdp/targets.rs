@@ -348,6 +348,12 @@ impl Targets {
         self.slots.resting() + self.ranges.resting()
     }
 
+    /// Whether packets may be forwarded by what a target should not be any more.
+    pub fn is_stale(&self) -> bool {
+        let forwards = |id| self.entries.get(id).is_some_and(|entry| entry.written.kind != PASS);
+        self.dirty.iter().any(forwards)
+    }
+
     /// Whether every target is as wanted.
     pub fn is_synced(&self) -> bool {
         self.dirty.is_empty() && self.short.is_empty()

@@ -281,6 +281,46 @@ fn failing_operation_stops_nothing_else_and_is_tried_again() {
 }
 
 #[test]
+fn only_what_still_forwards_by_old_content_is_stale() {
+    type Change = fn(&mut World);
+    let cases: [(&str, Change); 5] = [
+        ("prefix removed", |world| world.remove("10.0.0.0/16")),
+        ("prefix turned to the kernel", |world| world.set("10.0.0.0/16", pass(Reason::NotAccelerated))),
+        ("prefix led elsewhere", |world| world.set("10.0.0.0/16", forward(&[hop(4, 2)]))),
+        ("neighbour gone", |world| world.kill(hop(3, 1))),
+        ("port gone", |world| world.remove_port(3)),
+    ];
+    for (name, change) in cases {
+        let mut world = World::new();
+        world.set("10.0.0.0/16", forward(&[hop(3, 1)]));
+        let (_, mut maps) = start(&world);
+        let mut xdp = XdpReconciler::adopt(&maps).expect("readable");
+        assert!(xdp.is_stale(), "{name}: an earlier agent's tables before the first comparison");
+        world.full(&mut xdp, &mut maps);
+        assert!(!xdp.is_stale(), "{name}: nothing changed yet");
+        change(&mut world);
+        maps.fail_every(Some(1));
+        world.full(&mut xdp, &mut maps);
+        assert!(xdp.is_stale(), "{name}: nothing could be written");
+        maps.fail_every(None);
+        world.apply(&mut xdp, &mut maps, &[]);
+        assert!(!xdp.is_stale(), "{name}: written");
+    }
+}
+
+#[test]
+fn what_finds_no_room_is_not_stale() {
+    let mut world = World::new();
+    world.set("10.0.0.0/8", forward(&[hop(3, 1)]));
+    let mut maps = MemoryMaps::new(Capacity { prefixes: 1, ..ROOMY });
+    let mut xdp = XdpReconciler::adopt(&maps).expect("readable");
+    world.full(&mut xdp, &mut maps);
+    world.set("10.1.0.0/16", forward(&[hop(4, 1)]));
+    world.apply(&mut xdp, &mut maps, &["10.1.0.0/16"]);
+    assert!(!xdp.totals().synced && !xdp.is_stale(), "{:?}", xdp.totals());
+}
+
+#[test]
 fn restart_claims_equal_rows_by_what_leads_to_them() {
     // Two neighbours behind one MAC: their rows are equal, and must not be mixed up.
     let mut world = World::new();
