@@ -129,7 +129,12 @@ pub async fn run(start: Start) {
             Woken::Dialled(result) => task.dialled(result),
             Woken::Input(id, input) => task.input(id, input),
             Woken::Delivered => {}
-            Woken::Time => task.time(),
+            Woken::Time => {
+                for (id, input) in task.waiting_input().await {
+                    task.input(id, input);
+                }
+                task.time();
+            }
         }
     }
     while task.closing.join_next().await.is_some() {}
@@ -163,6 +168,21 @@ impl Task {
             () = sleep_until(deadline) => Woken::Time,
             Some(_) = closing.join_next() => Woken::Delivered,
         }
+    }
+
+    /// What has come in already, one message per connection. A task that was kept from running finds input and
+    /// an expired timer at once; a peer that has spoken is not silent.
+    async fn waiting_input(&mut self) -> Vec<(ConnectionId, Input)> {
+        let (reading, connections) = (self.pending.is_empty(), &mut self.connections);
+        poll_fn(|cx| {
+            let inputs =
+                connections.iter_mut().filter_map(|(id, connection)| match connection.poll(cx, reading) {
+                    Poll::Ready(input) => Some((*id, input)),
+                    Poll::Pending => None,
+                });
+            Poll::Ready(inputs.collect())
+        })
+        .await
     }
 
     /// Hands over what the RIB has room for.

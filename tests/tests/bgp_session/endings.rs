@@ -84,6 +84,24 @@ fn shutdown_says_why_or_nothing() {
     }
 }
 
+/// The agent's one thread may be busy for longer than the hold time. What the peer sent meanwhile lies in the
+/// socket when the timer is found expired; which of the two is seen first is chance, hence several sessions.
+#[test]
+fn an_agent_that_was_busy_does_not_take_its_peers_for_silent() {
+    let mut sessions: Vec<_> = (60..68).map(|n| session(Place(n), &Open::new(PEER_AS, PEER_ID, 3))).collect();
+    for (agent, ..) in &sessions {
+        agent.stall(Duration::from_secs(4));
+    }
+    for (_, _, peer) in &mut sessions {
+        peer.send(&message(KEEPALIVE, &[]));
+    }
+    for (agent, _, peer) in &mut sessions {
+        // The first word after the pause is due since the hold time is.
+        assert_eq!(peer.receive(), Received::Message(KEEPALIVE, Vec::new()));
+        assert_eq!(agent.status().state, State::Established);
+    }
+}
+
 #[test]
 fn a_busy_rib_slows_the_peer_down_and_loses_nothing() {
     const UPDATES: u32 = 20_000;

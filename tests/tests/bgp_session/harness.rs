@@ -103,6 +103,16 @@ impl Agent {
         Self { runtime, speaker: Some(speaker), events }
     }
 
+    /// Keeps the sessions' only thread busy; returns once it is.
+    pub fn stall(&self, time: Duration) {
+        let (busy, is_busy) = std::sync::mpsc::channel();
+        self.runtime.spawn(async move {
+            busy.send(()).expect("the test waits");
+            std::thread::sleep(time);
+        });
+        is_busy.recv().expect("the thread lives");
+    }
+
     pub fn speaker(&self) -> &Speaker {
         self.speaker.as_ref().expect("not yet stopped")
     }
