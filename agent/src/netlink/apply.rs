@@ -5,9 +5,10 @@
 //! fast path off it, and asked for again by a dump.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::decode::Event;
-use super::model::{Delta, IfIndex, Link, Route, RouteType, State};
+use super::model::{Address, Delta, IfIndex, Link, Route, RouteType, State};
 use super::order;
 
 /// A part of the state that is read by one dump.
@@ -63,16 +64,8 @@ impl State {
         match event {
             Event::Link(link) => self.set_link(link, &mut applied),
             Event::LinkGone(index) => self.drop_link(index, &mut applied),
-            Event::Address(address) => {
-                if self.addresses.insert(address.clone()) {
-                    applied.delta.interfaces.insert(address.ifindex);
-                }
-            }
-            Event::AddressGone(address) => {
-                if self.addresses.remove(&address) {
-                    applied.delta.interfaces.insert(address.ifindex);
-                }
-            }
+            Event::Address(address) => self.add_address(address, &mut applied),
+            Event::AddressGone(address) => self.drop_address(&address, &mut applied),
             Event::Neighbour(neighbour) => {
                 let key = (neighbour.ifindex, neighbour.address);
                 if self.neighbours.get(&key) != Some(&neighbour) {
@@ -146,6 +139,34 @@ impl State {
         }
     }
 
+    fn add_address(&mut self, address: Address, applied: &mut Applied) {
+        let ifindex = address.ifindex;
+        // An interface's first IPv4 address revives its next hops without a word (`fib_sync_up`).
+        if address.address.addr().is_ipv4() && !self.has_ipv4_address(ifindex) && self.is_used(ifindex) {
+            applied.reread.insert(Part::Routes);
+        }
+        if self.addresses.insert(address) {
+            applied.delta.interfaces.insert(ifindex);
+        }
+    }
+
+    fn drop_address(&mut self, address: &Address, applied: &mut Applied) {
+        if !self.addresses.remove(address) {
+            return;
+        }
+        applied.delta.interfaces.insert(address.ifindex);
+        // With its last IPv4 address an interface loses all its IPv4 routes, static ones without a word
+        // (`fib_disable_ip`).
+        if address.address.addr().is_ipv4() && !self.has_ipv4_address(address.ifindex) {
+            self.lose_routes(address.ifindex, applied, IpAddr::is_ipv4);
+            applied.reread.insert(Part::Routes);
+        }
+    }
+
+    fn has_ipv4_address(&self, ifindex: IfIndex) -> bool {
+        self.addresses.iter().any(|known| known.ifindex == ifindex && known.address.addr().is_ipv4())
+    }
+
     fn set_link(&mut self, link: Link, applied: &mut Applied) {
         let before = self.links.get(&link.index);
         if before != Some(&link) {
@@ -193,22 +214,31 @@ impl State {
             self.neighbours.remove(&key);
             applied.delta.neighbours.insert(key);
         }
+        self.lose_routes(index, applied, |_| true);
+    }
+
+    /// Takes the next hops by an interface for dead, in routes to destinations that `concerned` names.
+    fn lose_routes(&mut self, index: IfIndex, applied: &mut Applied, concerned: impl Fn(&IpAddr) -> bool) {
         self.routes.retain(|key, routes| {
-            if routes.iter().flat_map(|route| &route.next_hops).any(|hop| hop.ifindex == index) {
+            let mut hops = routes.iter().flat_map(|route| &route.next_hops);
+            if concerned(&key.prefix.addr()) && hops.any(|hop| hop.ifindex == index) {
                 applied.delta.prefixes.insert(key.prefix);
-                routes.retain_mut(|route| lose_link(route, index));
+                routes.retain_mut(|route| lose_interface(route, index));
             }
             !routes.is_empty()
         });
     }
 }
 
-/// Takes a removed link's next hops for dead. Gives whether any next hop is left.
-fn lose_link(route: &mut Route, index: IfIndex) -> bool {
+/// Takes the next hops by an interface for dead. Gives whether the route still has another, or none
+/// was by that interface.
+fn lose_interface(route: &mut Route, index: IfIndex) -> bool {
+    let mut lost = false;
     for hop in route.next_hops.iter_mut().filter(|hop| hop.ifindex == index) {
         hop.dead = true;
+        lost = true;
     }
-    route.next_hops.iter().any(|hop| !hop.dead)
+    !lost || route.next_hops.iter().any(|hop| !hop.dead)
 }
 
 #[cfg(test)]

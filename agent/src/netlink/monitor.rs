@@ -22,7 +22,7 @@ use super::watch::{Batch, Watch};
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 /// Dumps take at most one part in this many of the time.
 const PAUSE_FACTOR: u32 = 5;
-/// A link's change is announced before the kernel is done with the routes: look once more.
+/// A change of a link or address is announced before the kernel is done with the routes: look once more.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 /// Dumps that may fail in a row.
 const FAILURES: u32 = 5;
@@ -103,7 +103,7 @@ pub struct Monitor {
     /// Parts to read again, and not before when.
     wanted: BTreeSet<Part>,
     not_before: Instant,
-    /// When routes are looked at once more after a link changed.
+    /// When routes are looked at once more after a link or address changed.
     settles: Option<Instant>,
     settings: Interval,
     /// Notifications were lost, the next dump is a resync.
@@ -248,9 +248,9 @@ impl Monitor {
     fn apply(&mut self, events: Vec<Event>) -> Delta {
         let mut delta = Delta::default();
         for event in events {
-            let of_link = event.part() == Part::Links;
+            let of_interface = matches!(event.part(), Part::Links | Part::Addresses);
             let applied = self.state.apply(event);
-            if of_link && applied.reread.contains(&Part::Routes) {
+            if of_interface && applied.reread.contains(&Part::Routes) {
                 self.settles = Some(Instant::now() + SETTLED_AFTER);
             }
             self.wanted.extend(applied.reread);

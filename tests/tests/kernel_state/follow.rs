@@ -97,6 +97,11 @@ const STEPS: &[(&str, &str)] = &[
     ("dead next hops", "sysctl ipv4.conf.eth1.ignore_routes_with_linkdown 1"),
     ("carrier back", "far link set far1 up"),
     (
+        "an interface loses its last address",
+        "route add 10.9.0.0/24 via 172.20.1.2\nroute add 10.9.1.0/24 nexthop via 172.20.0.2 nexthop via 172.20.1.2\naddr del 172.20.1.1/24 dev eth1",
+    ),
+    ("its address is back", "addr add 172.20.1.1/24 dev eth1"),
+    (
         "multipath before a link goes down",
         "route add 10.7.0.0/24 nexthop via 172.20.0.2 nexthop via 172.20.1.2\nroute add 10.7.1.0/24 via 172.20.1.2",
     ),

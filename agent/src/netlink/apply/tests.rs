@@ -2,7 +2,7 @@
 
 use super::{Applied, Part};
 use crate::netlink::decode::{Event, Placement};
-use crate::netlink::model::{Delta, Route, State};
+use crate::netlink::model::{Address, Delta, Route, State};
 use crate::netlink::text::{route, state};
 
 /// Routes to 10.0.0.0/24 by gateways 1.1.1.N, in order: "1 2+3" is one by 1, and a multipath one by 2 and 3.
@@ -170,6 +170,36 @@ fn a_link_that_goes_takes_its_own_along() {
     assert_eq!(applied.delta, delta);
     assert!(applied.reread.contains(&Part::Routes), "the kernel does not announce all of it");
     assert_eq!(state.apply(Event::LinkGone(2)), Applied::default(), "it is gone already");
+}
+
+#[test]
+fn an_interface_without_an_ipv4_address_has_no_ipv4_routes() {
+    let routes = "link 2 eth0
+         link 3 eth1
+         route 10.2.0.0/24 nexthop via 1.1.1.1 dev 2 nexthop via 1.1.1.1 dev 3
+         route fd00::/64 via fe80::1 dev 2";
+    let lost = "link 2 eth0
+         link 3 eth1
+         route 10.2.0.0/24 nexthop via 1.1.1.1 dev 2 dead nexthop via 1.1.1.1 dev 3
+         route fd00::/64 via fe80::1 dev 2";
+    let mut state = state(&format!("{routes}\nroute 10.1.0.0/24 via 1.1.1.1 dev 2"));
+    let [one, other, ipv6] = ["1.1.1.9/24", "1.1.2.9/24", "fe80::9/64"]
+        .map(|address| Address { ifindex: 2, address: address.parse().expect("an address") });
+    for address in [&other, &ipv6, &one] {
+        state.apply(Event::Address(address.clone()));
+    }
+    let applied = state.apply(Event::AddressGone(other));
+    assert_eq!((applied.delta.prefixes.len(), applied.reread.len()), (0, 0), "another one is left");
+
+    let applied = state.apply(Event::AddressGone(one.clone()));
+    assert_eq!(state.routes, crate::netlink::text::state(lost).routes);
+    let prefixes = ["10.1.0.0/24", "10.2.0.0/24"].map(|prefix| prefix.parse().expect("a prefix"));
+    assert_eq!(applied.delta.prefixes, prefixes.into());
+    assert_eq!(applied.reread, [Part::Routes].into(), "the kernel announces none of it");
+    assert_eq!(state.apply(Event::AddressGone(one.clone())), Applied::default(), "it is gone already");
+
+    let applied = state.apply(Event::Address(one));
+    assert_eq!(applied.reread, [Part::Routes].into(), "nor that they live again");
 }
 
 #[test]
