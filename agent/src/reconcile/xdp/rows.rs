@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use underpass_common::nexthop::{NEXT_HOP_LIVE, NextHop as RawRow, TargetKind};
+use underpass_common::nexthop::{NEXT_HOP_LIVE, NextHop as RawRow, Target, TargetKind};
 
 use super::slots::Slots;
 use super::writer::Writer;
@@ -52,9 +52,7 @@ fn same_macs(a: &RawRow, b: &RawRow) -> bool {
 impl Rows {
     /// Starts with what is in the maps.
     pub fn adopt(capacity: Capacity, found: &Contents) -> Self {
-        let single = found.targets.values().filter(|raw| raw.kind == TargetKind::NextHop as u32);
-        let led_to: BTreeSet<u32> =
-            single.map(|raw| raw.index).chain(found.buckets.values().copied()).collect();
+        let led_to: BTreeSet<u32> = found.targets.values().flat_map(|raw| rows_of(raw, found)).collect();
         let leftover = found.next_hops.clone();
         Self {
             slots: Slots::new(capacity.next_hops, leftover.keys().copied()),
@@ -287,6 +285,18 @@ impl Rows {
     /// Next hops in use whose neighbour is not resolved.
     pub fn unresolved(&self) -> impl Iterator<Item = NextHop> {
         self.in_use.values().filter(|row| row.unresolved).map(|row| row.next_hop)
+    }
+}
+
+/// The rows that a target leads to. Buckets outside of its range are what is left of groups long gone.
+fn rows_of<'a>(target: &Target, found: &'a Contents) -> Box<dyn Iterator<Item = u32> + 'a> {
+    if target.kind == TargetKind::NextHop as u32 {
+        Box::new(std::iter::once(target.index))
+    } else if target.kind == TargetKind::Group as u32 {
+        let last = target.index.saturating_add(target.mask);
+        Box::new(found.buckets.range(target.index..=last).map(|(_, row)| *row))
+    } else {
+        Box::new(std::iter::empty())
     }
 }
 

@@ -6,10 +6,11 @@ use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 use underpass_common::fib::ViewId;
+use underpass_common::nexthop::{NEXT_HOP_LIVE, NextHop, TargetKind};
 use underpass_common::reason::Reason;
 
 use super::world::{Observed, ROOMY, Way, World, address, found, hop, live, net};
-use crate::datapath::maps::Capacity;
+use crate::datapath::maps::{Capacity, Contents};
 use crate::datapath::memory_maps::MemoryMaps;
 use crate::fib::compile::FibDelta;
 use crate::fib::model::{Forward, Resolution, Source, Target};
@@ -178,6 +179,31 @@ fn is_full(error: &crate::datapath::maps::MapError) -> bool {
     error.source.raw_os_error() == Some(libc::ENOSPC)
 }
 
+fn is_live(row: &NextHop) -> bool {
+    row.state == NEXT_HOP_LIVE
+}
+
+/// What packets take: live rows, and prefixes, targets and buckets that lead to one.
+fn taken(tables: &Contents) -> Contents {
+    let mut tables = tables.clone();
+    tables.next_hops.retain(|_, row| is_live(row));
+    let buckets = tables.buckets.clone();
+    let leads_to_live = |first: u32, last: u32| {
+        buckets.range(first..=last).any(|(_, row)| tables.next_hops.contains_key(row))
+    };
+    tables.targets.retain(|_, target| match target.kind {
+        kind if kind == TargetKind::NextHop as u32 => tables.next_hops.contains_key(&target.index),
+        kind if kind == TargetKind::Group as u32 => leads_to_live(target.index, target.index + target.mask),
+        _ => false,
+    });
+    tables.prefixes.retain(|_, id| tables.targets.contains_key(id));
+    tables.buckets.retain(|bucket, _| {
+        let mut groups = tables.targets.values().filter(|target| target.kind == TargetKind::Group as u32);
+        groups.any(|group| (group.index..=group.index + group.mask).contains(bucket))
+    });
+    tables
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
@@ -207,7 +233,12 @@ proptest! {
         let before = maps.tables().clone();
         let mut again = XdpReconciler::adopt(&maps).expect("readable");
         let outcome = world.full(&mut again, &mut maps);
-        prop_assert_eq!(outcome.writes, 0, "{:?} -> {:?}", before, maps.tables());
+        // Which dead next hop a dead row stood for cannot always be told: those may move. Nothing that
+        // packets take does.
+        if before.next_hops.values().all(is_live) {
+            prop_assert_eq!(outcome.writes, 0, "{:?} -> {:?}", before, maps.tables());
+        }
+        prop_assert_eq!(taken(&before), taken(maps.tables()));
         prop_assert_eq!(again.totals(), xdp.totals());
     }
 
