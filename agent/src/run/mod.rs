@@ -164,7 +164,7 @@ impl Agent {
 
     async fn stop(self) {
         if let Some(routing) = self.routing {
-            routing.stop(self.monitor.state(), self.config.kernel.flush_on_stop).await;
+            routing.stop(self.config.kernel.flush_on_stop).await;
         }
         // Programs, maps and routes stay: the data plane goes on until the lease ends, and a new
         // agent takes over what is there.

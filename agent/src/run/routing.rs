@@ -1,18 +1,21 @@
 //! The half that learns routes: sessions, RIB, routes of our own in the kernel.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::bgp::{ShutdownKind, Speaker, StartError};
 use crate::config::model::{Bgp, Kernel};
+use crate::netlink::apply::Part;
+use crate::netlink::dump;
 use crate::netlink::model::{Delta, State};
+use crate::netlink::requests::{RequestError, Requests};
 use crate::netlink::route_writer::RouteWriter;
-use crate::reconcile::kernel::{KernelReconciler, Ownership, RouteTarget};
+use crate::reconcile::kernel::{KernelReconciler, Ownership, RouteTarget, plan};
 use crate::rib::model::RibEvent;
 use crate::rib::{Rib, RibConfig};
 
@@ -115,13 +118,11 @@ impl Routing {
     }
 
     /// Ends the sessions. Routes stay unless `flush`.
-    pub async fn stop(mut self, state: &State, flush: bool) {
-        self.speaker.shutdown(ShutdownKind::Stop).await;
-        if flush {
-            let ops = crate::reconcile::kernel::plan::flush(state, self.reconciler.ownership());
-            let results = self.writer.execute(&ops).await;
-            let failed = results.iter().filter(|result| result.is_err()).count();
-            info!(routes = ops.len(), failed, "took our routes out of the kernel");
+    pub async fn stop(self, flush: bool) {
+        let Self { speaker, reconciler, writer, .. } = self;
+        speaker.shutdown(ShutdownKind::Stop).await;
+        if flush && let Err(problem) = take_out(reconciler.ownership(), writer).await {
+            warn!(%problem, "our routes stay in the kernel, `underpass flush` takes them out");
         }
     }
 
@@ -132,6 +133,20 @@ impl Routing {
                 .on_desired_changed(changed.into_iter().map(|prefix| (prefix, rib.selected(&prefix))));
         }
     }
+}
+
+/// Takes out all routes of ours, as the kernel has them now: notifications of those that were written
+/// last may not have been read.
+async fn take_out(ours: Ownership, mut writer: RouteWriter) -> Result<(), RequestError> {
+    let read = dump::read(&mut Requests::new()?, &[Part::Routes].into(), &BTreeMap::new())?;
+    let ops = plan::flush(&read.dump.state, ours);
+    let results = writer.execute(&ops).await;
+    let failures: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+    info!(routes = ops.len() - failures.len(), "took our routes out of the kernel");
+    if let Some(first) = failures.first() {
+        warn!(routes = failures.len(), %first, "routes of ours stay, `underpass flush` tries again");
+    }
+    Ok(())
 }
 
 fn own_addresses(state: &State) -> BTreeSet<IpAddr> {

@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use rig::{Feed, Make, Rig, prefix};
 use underpass::api::model::PeerStatus;
+use underpass_tests::wait;
 
 /// Prefixes of the big table.
 const MANY: u32 = 5000;
@@ -103,6 +104,25 @@ fn agrees_on_one_connection(make: Make) {
         let peer = rig.wait_peer("up for a while", number, settled);
         assert_eq!(peer.flaps, 0, "{peer:?}");
     }
+}
+
+/// Stopped while it writes routes, an agent that is to take them along leaves none.
+#[test]
+fn flush_on_stop_in_the_middle_of_writing() {
+    if !privileged() {
+        return;
+    }
+    let mut rig = Rig::up_flushing(Make::Bird2, [&[], &[]]).expect("reflectors, feeders and agent start");
+    let feed = Feed { first: 0, count: 3 * MANY, next_hop: [10, 0, 0, 21].into() };
+    rig.feed(0, &[feed]).expect("BIRD takes it");
+    let written = || {
+        anyhow::ensure!(!rig.kernel_routes()?.is_empty(), "no routes yet");
+        Ok(())
+    };
+    wait::until("routes are written", rig::PATIENCE, written).expect("in time");
+    let status = rig.agent.stop().expect("stopped");
+    assert!(status.success(), "{status}");
+    assert_eq!(rig.kernel_routes().expect("ip route"), [], "routes of ours that are left");
 }
 
 /// Two paths for each of 5,000 prefixes from two reflectors, then half of them withdrawn.

@@ -73,6 +73,11 @@ impl Rig {
         Self::up_with(make, feeds, &router(Dials::Both))
     }
 
+    /// As [`Rig::up`], with an agent that takes its routes along when it stops.
+    pub fn up_flushing(make: Make, feeds: [&[Feed]; 2]) -> Result<Self> {
+        Self::up_with(make, feeds, &(router(Dials::Agent) + "\n[kernel]\nflush_on_stop = true\n"))
+    }
+
     fn up_with(make: Make, feeds: [&[Feed]; 2], config: &str) -> Result<Self> {
         let lab = Lab::new()?;
         segment(&lab)?;
