@@ -194,8 +194,8 @@ fn check_range(key: &str, range: &PrefixRange, findings: &mut Findings) {
     } else if range.min > range.max {
         let message = format!("min {} is greater than max {}; swap or raise them", range.min, range.max);
         findings.error(format!("{key}.max"), message);
-    } else if range.min == 0 {
-        findings.warning(key, "accepts a default route from any peer; raise min when that is not meant");
+    } else if range.max == 0 {
+        findings.warning(key, "accepts a default route from any peer; raise max when that is not meant");
     }
 }
 

@@ -411,11 +411,12 @@ fn import_values() {
         ),
         (
             "the default route",
-            range("{ prefix = \"0.0.0.0/0\", max = 32 }"),
+            range("\"0.0.0.0/0\""),
             &[
-                "15:13: warning: bgp.import.prefixes[0]: accepts a default route from any peer; raise min when that is not meant",
+                "15:13: warning: bgp.import.prefixes[0]: accepts a default route from any peer; raise max when that is not meant",
             ],
         ),
+        ("everything but the default route", range("{ prefix = \"0.0.0.0/0\", max = 32 }"), &[]),
         (
             "a family that nobody offers",
             range("\"10.233.64.0/18\", \"2001:db8::/32\""),
