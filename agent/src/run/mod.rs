@@ -10,10 +10,11 @@ mod report;
 mod routes;
 mod routing;
 
+use std::io;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info};
 
@@ -46,17 +47,31 @@ struct Agent {
 /// # Errors
 /// Another agent holds the socket, netlink cannot be opened, or nothing that is configured can start.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    // First of all: a stop while the agent starts is a stop like any other, as soon as it has started.
+    let mut signals = Signals::new().context("signal handler")?;
     let server = Server::bind(&config.agent.socket, SOCKET_MODE)?;
     let mut agent = Agent::start(config)?;
     let (sender, mut calls) = mpsc::channel(CALLS);
     let api = tokio::spawn(server.serve(sender));
-    let result = agent.serve(&mut calls).await;
+    let result = agent.serve(&mut calls, &mut signals).await;
     agent.stop().await;
     drop(calls);
     api.abort();
     // The socket goes with the server: wait for it, so that nobody finds it after we are gone.
     let _aborted = api.await;
     result
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
 }
 
 impl Agent {
@@ -91,9 +106,7 @@ impl Agent {
         Ok(Self { config, started: now, monitor, query, forwarding, routing, problems })
     }
 
-    async fn serve(&mut self, calls: &mut mpsc::Receiver<Call>) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate()).context("signal handler")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("signal handler")?;
+    async fn serve(&mut self, calls: &mut mpsc::Receiver<Call>, signals: &mut Signals) -> anyhow::Result<()> {
         loop {
             let deadline = self.next_deadline().map(tokio::time::Instant::from_std);
             tokio::select! {
@@ -112,8 +125,8 @@ impl Agent {
                     let _gone = call.reply.send(response);
                 }
                 () = sleep_until(deadline) => {}
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
             }
             self.work().await;
         }

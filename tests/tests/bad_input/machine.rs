@@ -1,5 +1,7 @@
 //! What may be wrong with the machine: somebody else's XDP program, no bpffs, an agent that runs already.
 
+use std::time::Instant;
+
 use anyhow::ensure;
 use nix::mount::umount;
 use underpass_tests::agent::Agent;
@@ -45,6 +47,22 @@ fn somebody_elses_program_is_named_and_left_alone() {
     })
     .expect("attached");
     assert!(xdp_program(&lab).is_some_and(|ours| ours != id), "another program than before");
+}
+
+#[test]
+fn a_stop_during_the_start_is_a_clean_one() {
+    let Some(lab) = two_machines() else { return };
+    let mut agent = Agent::start(&lab, ROUTER, &(DATAPATH.to_owned() + &bgp(""))).expect("started");
+    let socket = agent.client().socket();
+    let deadline = Instant::now() + SOON;
+    // The socket comes first; sessions, programs and maps take a while longer.
+    while !socket.exists() {
+        assert!(Instant::now() < deadline, "{}", agent.process().log_tail());
+        std::thread::yield_now();
+    }
+    let status = agent.stop().expect("stopped");
+    assert!(status.success(), "{status}: {}", agent.process().log_tail());
+    assert!(!socket.exists(), "the socket goes with the agent");
 }
 
 #[test]
