@@ -37,9 +37,13 @@ pub fn run() -> Result<ExitCode> {
         toolchain.cargo(&workspace, &bpf_target, "clippy").args(["--quiet", "--", "-D", "warnings"]),
     );
     if process::installed("cargo-deny") && workspace.join("deny.toml").is_file() {
-        check("licences and advisories", process::cargo().args(["deny", "check"]));
+        // Advisories need their database from the network: `cargo deny check advisories` by hand.
+        check(
+            "licences, bans and sources",
+            process::cargo().args(["deny", "--log-level", "error", "check", "bans", "licenses", "sources"]),
+        );
     } else {
-        println!("lint: licences and advisories skipped: cargo-deny or deny.toml is absent");
+        println!("lint: licences, bans and sources skipped: cargo-deny or deny.toml is absent");
     }
     if failed.is_empty() {
         println!("lint: clean");
