@@ -42,7 +42,7 @@ impl Event {
             Self::Address(_) | Self::AddressGone(_) => Part::Addresses,
             Self::Neighbour(_) | Self::NeighbourGone(..) => Part::Neighbours,
             Self::Rule(_) | Self::RuleGone(_) => Part::Rules,
-            Self::Route(..) | Self::RouteGone(_) | Self::NexthopObject => Part::Routes,
+            Self::Route(..) | Self::RouteGone(_) | Self::NexthopObject(_) => Part::Routes,
             Self::Settings { .. } => Part::Settings,
         }
     }
@@ -105,7 +105,10 @@ impl State {
             Event::RouteGone(route) => {
                 self.change_routes(&route, &mut applied, |routes| order::remove(routes, &route));
             }
-            Event::NexthopObject => drop(applied.reread.insert(Part::Routes)),
+            Event::NexthopObject(id) => {
+                self.doubt_routes_by(id, &mut applied);
+                applied.reread.insert(Part::Routes);
+            }
             Event::Settings { linkdown } => {
                 applied.reread.insert(Part::Settings);
                 if linkdown {
@@ -136,6 +139,15 @@ impl State {
         }
         if routes.is_empty() {
             self.routes.remove(&route.key());
+        }
+    }
+
+    /// Keeps the fast path off the routes that use a nexthop object. `None`: of none that is known.
+    fn doubt_routes_by(&mut self, nexthop_id: Option<u32>, applied: &mut Applied) {
+        let of_object = |route: &&mut Route| nexthop_id.is_some() && route.nexthop_id == nexthop_id;
+        for route in self.routes.values_mut().flatten().filter(of_object) {
+            route.unsupported = true;
+            applied.delta.prefixes.insert(route.prefix);
         }
     }
 

@@ -203,6 +203,25 @@ fn an_interface_without_an_ipv4_address_has_no_ipv4_routes() {
 }
 
 #[test]
+fn routes_by_a_changed_nexthop_object_are_in_doubt_until_read_again() {
+    let mut state = state(
+        "route 10.1.0.0/24 via 1.1.1.1 dev 2 nhid 1
+         route 10.2.0.0/24 via 1.1.1.1 dev 2 nhid 2
+         route 10.3.0.0/24 via 1.1.1.1 dev 2",
+    );
+    let in_doubt = |state: &State| -> Vec<String> {
+        let routes = state.routes.values().flatten().filter(|route| route.unsupported);
+        routes.map(|route| route.prefix.to_string()).collect()
+    };
+    let applied = state.apply(Event::NexthopObject(None));
+    assert_eq!((applied.reread, in_doubt(&state)), ([Part::Routes].into(), vec![]));
+    let applied = state.apply(Event::NexthopObject(Some(2)));
+    assert_eq!(applied.reread, [Part::Routes].into());
+    assert_eq!(applied.delta.prefixes, ["10.2.0.0/24".parse().expect("a prefix")].into());
+    assert_eq!(in_doubt(&state), ["10.2.0.0/24"]);
+}
+
+#[test]
 fn links_that_move_have_their_routes_read_again() {
     let before = state(
         "link 2 eth0
@@ -285,7 +304,7 @@ fn neighbours_and_what_only_asks_for_a_dump() {
     assert_eq!(state.apply(Event::NeighbourGone(key.0, key.1)).delta, delta);
     assert!(state.apply(Event::NeighbourGone(key.0, key.1)).delta.is_empty());
 
-    assert_eq!(state.apply(Event::NexthopObject).reread, [Part::Routes].into());
+    assert_eq!(state.apply(Event::NexthopObject(Some(1))).reread, [Part::Routes].into());
     assert_eq!(state.apply(Event::Settings { linkdown: false }).reread, [Part::Settings].into());
     assert_eq!(state.apply(Event::Settings { linkdown: true }).reread, [Part::Settings, Part::Routes].into());
 }

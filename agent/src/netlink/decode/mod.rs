@@ -40,8 +40,9 @@ pub enum Event {
     Route(Route, Placement),
     /// `RTM_DELROUTE`.
     RouteGone(Route),
-    /// `RTM_NEWNEXTHOP`, `RTM_DELNEXTHOP`: routes that use the object may have changed unannounced.
-    NexthopObject,
+    /// `RTM_NEWNEXTHOP`, `RTM_DELNEXTHOP` with the object's id: routes that use it may have changed
+    /// unannounced.
+    NexthopObject(Option<u32>),
     /// `RTM_NEWNETCONF` for IPv4.
     Settings {
         /// `ignore_routes_with_linkdown` changed by itself: routes live or die without being announced.
@@ -116,7 +117,7 @@ pub fn decode(message_type: u16, flags: u16, payload: &[u8]) -> Result<Option<Ev
         t::DELRULE => rule::rule(payload)?.map(Event::RuleGone),
         t::NEWROUTE => route::route(payload)?.map(|route| Event::Route(route, Placement::of(flags))),
         t::DELROUTE => route::route(payload)?.map(Event::RouteGone),
-        t::NEWNEXTHOP | t::DELNEXTHOP => Some(Event::NexthopObject),
+        t::NEWNEXTHOP | t::DELNEXTHOP => Some(Event::NexthopObject(nexthop_id(payload))),
         t::NEWNETCONF | t::DELNETCONF => settings(payload),
         _ => None,
     })
@@ -126,6 +127,14 @@ pub use route::route_answer;
 
 /// Address families, of linux/socket.h.
 const AF_INET: u8 = 2;
+
+/// `struct nhmsg` and the attribute `NHA_ID` (linux/nexthop.h).
+fn nexthop_id(payload: &[u8]) -> Option<u32> {
+    const HEADER: usize = 8;
+    const NHA_ID: u16 = 1;
+    let id = attributes(payload, HEADER).find(|attribute| attribute.kind() == NHA_ID)?;
+    Some(u32::from_ne_bytes(id.value().try_into().ok()?))
+}
 
 /// `struct netconfmsg` and the attributes `NETCONFA_*` (linux/netconf.h).
 fn settings(payload: &[u8]) -> Option<Event> {

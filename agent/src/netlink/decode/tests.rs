@@ -348,7 +348,9 @@ fn settings_and_nexthop_objects() {
     ] {
         assert_eq!(decode(t::NEWNETCONF, 0, &message).expect("readable"), expected, "{name}");
     }
-    assert_eq!(decode(t::DELNEXTHOP, 0, &[2, 0, 0, 0]).expect("readable"), Some(Event::NexthopObject));
+    assert_eq!(decode(t::DELNEXTHOP, 0, &[2, 0, 0, 0]).expect("readable"), Some(Event::NexthopObject(None)));
+    let id = [&[0; 8][..], &8_u16.to_ne_bytes(), &1_u16.to_ne_bytes(), &7_u32.to_ne_bytes()].concat();
+    assert_eq!(decode(t::NEWNEXTHOP, 0, &id).expect("readable"), Some(Event::NexthopObject(Some(7))));
 }
 
 #[test]
