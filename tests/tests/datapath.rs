@@ -250,6 +250,71 @@ fn new_agent_adopts_maps_links_and_port_numbers() {
 }
 
 #[test]
+fn port_that_lost_its_program_is_attached_anew() {
+    let Some(rig) = Rig::raise() else { return };
+    rig.in_router(|| {
+        let mut datapath = rig.load();
+        let e0 = index("e0");
+        let pin = pins::link(&pins::folder(&rig.bpffs()), e0);
+        let facts = datapath.attach(e0, "e0");
+        assert!(datapath.refresh(&facts).attached);
+        std::fs::remove_file(pin).expect("an operator may");
+        assert_eq!(rig.program("e0"), None);
+        let facts = datapath.refresh(&facts);
+        assert!(!facts.attached && problem(&facts).contains("no longer runs"), "{facts:?}");
+        assert!(datapath.attach(e0, "e0").attached);
+
+        // Another interface gets the index while nobody looks.
+        rig.router.ip(&format!("link add e1 index {} type veth peer name e2\n", e0 + 900)).expect("devices");
+        let (e1, facts) = (e0 + 900, datapath.attach(e0 + 900, "e1"));
+        assert!(facts.attached, "{facts:?}");
+        let anew = format!("link del e1\nlink add e1 index {e1} type veth peer name e2\n");
+        rig.router.ip(&anew).expect("devices");
+        assert!(!datapath.refresh(&facts).attached);
+        assert!(datapath.attach(e1, "e1").attached);
+        assert!(rig.program("e1").is_some());
+    });
+}
+
+#[test]
+fn interface_that_took_over_an_index_is_opened_anew() {
+    let Some(rig) = Rig::raise() else { return };
+    rig.in_router(|| {
+        let add = "link add e1 index 900 type veth peer name e2\n";
+        rig.router.ip(add).expect("devices");
+        let mut datapath = rig.load();
+        let number = datapath.attach(900, "e1").number;
+        let row = Port { ifindex: 900, number, flags: PORT_INGRESS | PORT_EGRESS, ..Port::default() };
+        datapath.maps().set_port(row).expect("written");
+        let ports = |datapath: &mut Datapath| datapath.maps().contents().expect("readable").ports;
+        assert_eq!(ports(&mut datapath), [(900, row)].into());
+        rig.router.ip(&format!("link del e1\n{add}")).expect("devices");
+        let closed = Port { flags: PORT_INGRESS, ..row };
+        assert_eq!(ports(&mut datapath), [(900, closed)].into(), "the kernel emptied the redirect map");
+    });
+}
+
+#[test]
+fn port_that_vanished_between_two_agents_leaves_number_and_slot() {
+    let Some(rig) = Rig::raise() else { return };
+    rig.in_router(|| {
+        rig.router.ip("link add e1 index 900 type veth peer name e2\n").expect("devices");
+        let mut datapath = rig.load();
+        let number = datapath.attach(900, "e1").number;
+        datapath.maps().set_port(Port { ifindex: 900, number, ..Port::default() }).expect("written");
+        drop(datapath);
+        rig.router.ip("link del e1\nlink add e1 index 1924 type veth peer name e2\n").expect("devices");
+        let mut datapath = rig.load();
+        assert_eq!(datapath.known().expect("readable"), [900].into());
+        assert!(problem(&datapath.attach(1924, "e1")).contains("same table slot"));
+        datapath.maps().clear_port(900).expect("cleared");
+        datapath.detach(900).expect("given up");
+        let facts = datapath.attach(1924, "e1");
+        assert_eq!((facts.attached, facts.number), (true, number), "{facts:?}");
+    });
+}
+
+#[test]
 fn pinned_map_of_another_shape_is_refused() {
     let Some(rig) = Rig::raise() else { return };
     let folder = pins::create(&rig.bpffs()).expect("a folder on the lab's bpffs");

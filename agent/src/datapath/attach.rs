@@ -39,6 +39,12 @@ pub enum AttachError {
     /// The pin.
     #[error(transparent)]
     Pin(#[from] PinError),
+    /// The program is gone from the interface.
+    #[error("{name} no longer runs our XDP program: it was detached, or the interface created anew")]
+    Detached {
+        /// Interface.
+        name: String,
+    },
     /// The program is not loaded.
     #[error("the forwarding program is not loaded: {0}")]
     Program(#[from] ProgramError),
@@ -60,7 +66,12 @@ pub enum AttachError {
 pub fn attach(program: &Xdp, folder: &Path, ifindex: IfIndex) -> Result<Abilities, AttachError> {
     let facts = facts(ifindex)?;
     let pin = pins::link(folder, ifindex);
-    let pinned = adopt(&pin, ifindex)?;
+    let mut pinned = adopt(&pin, ifindex)?;
+    if pinned.is_some() && facts.attached.is_none() {
+        // The link is that of an interface which left this namespace with the index.
+        pins::remove(&pin)?;
+        pinned = None;
+    }
     let ours = pinned.as_ref().map(|(_, program)| *program);
     preflight::may_attach(&facts, ours)?;
     let fd = program.fd()?.as_fd();
@@ -75,15 +86,20 @@ pub fn attach(program: &Xdp, folder: &Path, ifindex: IfIndex) -> Result<Abilitie
         link.pin(&pin).map_err(|source| PinError::Io { operation: "pin", path: pin, source })?;
         tracing::info!(interface = facts.name, ifindex, "XDP program attached");
     }
-    abilities(ifindex)
+    abilities(folder, ifindex)
 }
 
 /// What an attached port can do now: the peer of a veth may have changed.
 ///
 /// # Errors
-/// The interface cannot be examined.
-pub fn abilities(ifindex: IfIndex) -> Result<Abilities, AttachError> {
-    Ok(preflight::abilities(&facts(ifindex)?))
+/// The interface cannot be examined, or does not run the pinned link's program.
+pub fn abilities(folder: &Path, ifindex: IfIndex) -> Result<Abilities, AttachError> {
+    let facts = facts(ifindex)?;
+    let ours = adopt(&pins::link(folder, ifindex), ifindex)?.map(|(_, program)| program);
+    if ours.is_none() || facts.attached.map(|program| program.id) != ours {
+        return Err(AttachError::Detached { name: facts.name });
+    }
+    Ok(preflight::abilities(&facts))
 }
 
 /// Detaches our program from the interface; one that is not attached is no error.

@@ -100,6 +100,16 @@ impl BpfMaps {
         Ok(found)
     }
 
+    /// The row without `PORT_EGRESS` where the redirect map has forgotten the port: a deleted interface
+    /// takes its entry along (`dev_map_notification`), and another may have got its index since.
+    fn as_open(&self, mut port: Port) -> Port {
+        let open = self.tx_ports.get(port_slot(port.ifindex), 0);
+        if !open.is_ok_and(|entry| entry.if_index == port.ifindex) {
+            port.flags &= !PORT_EGRESS;
+        }
+        port
+    }
+
     fn read_prefixes(&self, contents: &mut Contents) -> Result<(), MapError> {
         for entry in &self.fib4 {
             let (key, target) = entry.map_err(|error| failed(map::FIB4, "read", "all", error))?;
@@ -200,7 +210,7 @@ impl FibMaps for BpfMaps {
             buckets: self.read_buckets(targets.values())?,
             targets,
             next_hops: read_array(map::NEXT_HOPS, &self.next_hops)?.into_iter().collect(),
-            ports: self.ports()?.into_iter().map(|port| (port.ifindex, port)).collect(),
+            ports: self.ports()?.into_iter().map(|port| (port.ifindex, self.as_open(port))).collect(),
             ..Contents::default()
         };
         self.read_prefixes(&mut contents)?;

@@ -25,6 +25,7 @@ pub mod ports;
 pub mod preflight;
 pub mod probe;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -137,12 +138,17 @@ impl Datapath {
     }
 
     /// Looks again what an attached port can do; a veth's abilities change with its peer. Call it when
-    /// the link or its peer may have changed.
+    /// the link or its peer may have changed. A port that lost its program (detached by hand, or another
+    /// interface of the same index) is no longer attached.
     pub fn refresh(&mut self, facts: &PortFacts) -> PortFacts {
         if !facts.attached {
             return facts.clone();
         }
-        match attach::abilities(facts.ifindex) {
+        match attach::abilities(&self.folder, facts.ifindex) {
+            Err(error @ attach::AttachError::Detached { .. }) => {
+                self.numbers.release(facts.ifindex);
+                PortFacts::refused(facts.ifindex, &facts.name, error.to_string())
+            }
             Ok(abilities) => PortFacts::attached(facts.ifindex, &facts.name, facts.number, abilities),
             Err(error) => PortFacts {
                 ingress: false,
@@ -165,7 +171,18 @@ impl Datapath {
         Ok(())
     }
 
-    /// Interfaces that have a program of ours: after [`Self::load`] those that an earlier agent left.
+    /// Interfaces that have a program of ours or a number: after [`Self::load`] those that an earlier
+    /// agent left, among them such as are gone.
+    ///
+    /// # Errors
+    /// The pin folder cannot be read.
+    pub fn known(&self) -> Result<BTreeSet<IfIndex>, DatapathError> {
+        let mut known = BTreeSet::from_iter(self.numbers.interfaces());
+        known.extend(attach::attached(&self.folder)?);
+        Ok(known)
+    }
+
+    /// Interfaces that have a program of ours.
     ///
     /// # Errors
     /// The pin folder cannot be read.

@@ -97,6 +97,11 @@ impl Numbers {
         Ok(number)
     }
 
+    /// Interfaces that have a number.
+    pub fn interfaces(&self) -> Vec<IfIndex> {
+        self.by_ifindex.keys().copied().collect()
+    }
+
     /// Gives an interface's number back.
     pub fn release(&mut self, ifindex: IfIndex) {
         self.by_ifindex.remove(&ifindex);

@@ -317,11 +317,12 @@ impl Forwarding {
         self.failures.extend(outcome.failures.iter().map(ToString::to_string));
     }
 
-    /// Programs that an earlier agent left on interfaces that are no longer to be managed.
+    /// Programs and port numbers that an earlier agent left on interfaces that are no longer to be
+    /// managed.
     fn detach_leftovers(&mut self) -> Result<(), DatapathError> {
-        for ifindex in self.datapath.attached()? {
+        for ifindex in self.datapath.known()? {
             if !self.ports.contains_key(&ifindex) {
-                info!(ifindex, "detaching from an interface that is no longer managed");
+                info!(ifindex, "giving up an interface that is no longer managed");
                 self.datapath.detach(ifindex)?;
             }
         }
