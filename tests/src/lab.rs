@@ -21,6 +21,10 @@ use crate::netns::{self, Netns};
 
 /// Run folders of all labs.
 pub const FOLDER: &str = "/run/underpass-lab";
+/// The name of a lab whose user gave none.
+pub const DEFAULT_NAME: &str = "ref";
+/// Begins the id of a named lab.
+const NAMED: &str = "up-";
 /// Lines of each log that are shown when a test fails.
 const LOG_LINES: usize = 40;
 /// What the file `owner` of a lab says that outlives the process that raised it.
@@ -63,7 +67,8 @@ impl Lab {
     fn create(id: String) -> Result<Self> {
         let dir = Path::new(FOLDER).join(&id);
         if dir.exists() {
-            bail!("lab {id} is up already; take it down first: `cargo xtask lab down`");
+            let name = id.strip_prefix(NAMED).unwrap_or(&id);
+            bail!("lab {name} is up already; take it down first: `{} down`", command(name));
         }
         let making = Path::new(FOLDER).join(format!(".{id}"));
         fs::create_dir_all(making.join("bpf"))
@@ -167,7 +172,12 @@ impl Drop for Lab {
 
 /// The id of a named lab.
 pub fn named_id(name: &str) -> String {
-    format!("up-{name}")
+    format!("{NAMED}{name}")
+}
+
+/// What one types to have to do with a named lab, up to the subcommand.
+pub fn command(name: &str) -> String {
+    if name == DEFAULT_NAME { "cargo xtask lab".to_owned() } else { format!("cargo xtask lab --name {name}") }
 }
 
 /// The run folder of a named lab that is up.
@@ -177,7 +187,7 @@ pub fn named_id(name: &str) -> String {
 pub fn find(name: &str) -> Result<PathBuf> {
     let dir = Path::new(FOLDER).join(named_id(name));
     if !dir.is_dir() {
-        bail!("lab {name} is not up; raise it with `cargo xtask lab up`");
+        bail!("lab {name} is not up; raise it with `{} up`", command(name));
     }
     Ok(dir)
 }

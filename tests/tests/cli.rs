@@ -170,6 +170,7 @@ fn version_and_usage() {
     let (code, out, _) = run(&["version", "-o", "json"]);
     let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!((code, report["version"].as_str()), (Some(0), Some(version)));
+    assert_eq!(report["schema"], SCHEMA);
 
     let (code, out, _) = run(&["--help"]);
     assert_eq!(code, Some(0));
@@ -330,6 +331,14 @@ fn the_kill_switch_without_a_data_plane() {
     let (code, out, error) = machine.run(&["on"]);
     assert_eq!((code, out.as_str()), (Some(2), ""));
     assert!(error.contains("no data plane is loaded below "), "{error}");
+
+    // Where one may not look (here: a file in the place of the folder) nobody says that all is off.
+    fs::write(machine.bpffs(), "").expect("written");
+    for command in ["off", "on", "flush"] {
+        let (code, out, error) = machine.run(&[command]);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{command}");
+        assert!(error.contains(text(&machine.bpffs())), "{command}: {error}");
+    }
 }
 
 /// Whether a test that needs root can run; it says why not, and fails where it must run.

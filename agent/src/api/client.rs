@@ -16,7 +16,7 @@ const RESPONSE_LIMIT: u64 = 1 << 30;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens.
-    #[error("cannot reach the agent at {}: {source}; is `underpass run` running?", path.display())]
+    #[error("cannot reach the agent at {}: {source}; {}", path.display(), remedy(source))]
     Unreachable {
         /// Socket.
         path: PathBuf,
@@ -49,6 +49,14 @@ impl ClientError {
     pub fn is_nobody_there(&self) -> bool {
         use io::ErrorKind::{ConnectionRefused, NotFound};
         matches!(self, Self::Unreachable { source, .. } if matches!(source.kind(), NotFound | ConnectionRefused))
+    }
+}
+
+/// What to do about an agent that cannot be reached.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "run the command as root, or as a member of the socket's group",
+        _ => "is `underpass run` running?",
     }
 }
 

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 
+use crate::api::model::SCHEMA;
 use crate::config::model::Agent;
 use crate::config::{self, Config, Problem};
 use args::{Cli, Command, ConfigCommand};
@@ -110,6 +111,8 @@ fn version(format: OutputFormat) -> anyhow::Result<Exit> {
     let abi = underpass_common::abi::ABI_VERSION;
     match format {
         OutputFormat::Table => output::print(&format!("underpass {version} (ABI {abi})\n")),
-        OutputFormat::Json => output::print_json(&serde_json::json!({ "version": version, "abi": abi })),
+        OutputFormat::Json => {
+            output::print_json(&serde_json::json!({ "schema": SCHEMA, "version": version, "abi": abi }))
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The words that rule the whole data plane: lease and kill switch.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData};
@@ -51,6 +52,22 @@ pub enum ControlError {
         /// The pin folder.
         folder: PathBuf,
     },
+    /// Nobody can tell: the folder cannot be looked into.
+    #[error("cannot tell whether {} is there: {source}; run the command as root", path.display())]
+    Unknown {
+        /// The pinned map.
+        path: PathBuf,
+        /// The answer of the system.
+        source: io::Error,
+    },
+    /// The pinned map cannot be opened.
+    #[error("cannot open {}: {source}; run the command as root", path.display())]
+    Open {
+        /// The pinned map.
+        path: PathBuf,
+        /// The answer of the kernel.
+        source: aya::maps::MapError,
+    },
     /// The lock.
     #[error(transparent)]
     Pin(#[from] PinError),
@@ -77,13 +94,17 @@ impl ControlWord {
     /// Over the map that is pinned in `folder`.
     ///
     /// # Errors
-    /// Nothing is pinned there, or it is not the control map.
+    /// Nothing is pinned there, the right to open it is missing, or it is not the control map.
     pub fn open(folder: &Path) -> Result<Self, ControlError> {
         let path = pins::map(folder, abi::map::CONTROL);
-        if !path.exists() {
-            return Err(ControlError::NotLoaded { folder: folder.to_owned() });
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Err(ControlError::NotLoaded { folder: folder.to_owned() }),
+            // Whoever may not look must not be told that there is nothing to switch off.
+            Err(source) => return Err(ControlError::Unknown { path, source }),
         }
-        let map = Map::from_map_data(MapData::from_pin(path)?)?;
+        let data = MapData::from_pin(&path).map_err(|source| ControlError::Open { path, source })?;
+        let map = Map::from_map_data(data)?;
         Ok(Self::new(Array::try_from(map)?, folder.to_owned()))
     }
 
@@ -146,6 +167,14 @@ mod tests {
     #[test]
     fn switch_without_a_data_plane_names_the_folder() {
         let error = set_enabled(Path::new("/nonexistent/underpass"), false).expect_err("not loaded");
+        assert!(matches!(error, ControlError::NotLoaded { .. }), "{error}");
         assert!(error.to_string().contains("/nonexistent/underpass/v"), "{error}");
+    }
+
+    #[test]
+    fn folder_that_cannot_be_looked_into_is_not_an_absent_data_plane() {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
+        let error = set_enabled(file.path(), false).expect_err("a file is no folder");
+        assert!(matches!(error, ControlError::Unknown { .. }), "{error}");
     }
 }

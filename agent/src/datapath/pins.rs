@@ -155,7 +155,7 @@ pub struct Flushed {
 pub fn flush(bpffs: &Path) -> Result<Flushed, PinError> {
     let folder = folder(bpffs);
     let mut flushed = Flushed::default();
-    if !folder.exists() {
+    if !folder.try_exists().map_err(|error| PinError::io("examine", &folder, error))? {
         return Ok(flushed);
     }
     let _claim = claim(bpffs)?;
@@ -214,5 +214,12 @@ mod tests {
     fn flushing_nothing_is_no_error() {
         let dir = tempfile::tempdir().expect("temporary folder");
         assert_eq!(flush(&dir.path().join("none")).expect("nothing to do"), Flushed::default());
+    }
+
+    #[test]
+    fn flushing_what_cannot_be_looked_into_is_an_error() {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
+        let error = flush(file.path()).expect_err("a file is no folder");
+        assert!(error.to_string().contains("cannot examine"), "{error}");
     }
 }

@@ -57,7 +57,12 @@ impl Query {
         source: Option<IpAddr>,
         ingress: Option<IfIndex>,
     ) -> io::Result<KernelAnswer> {
-        match self.ask(question(address, source, ingress, RouteFlags::LookupTable))? {
+        let flags = match address {
+            IpAddr::V4(_) => RouteFlags::LookupTable,
+            // IPv6 names the table anyway and refuses the flag (`inet6_rtm_valid_getroute_req`).
+            IpAddr::V6(_) => RouteFlags::empty(),
+        };
+        match self.ask(question(address, source, ingress, flags))? {
             Err(refused) => Ok(KernelAnswer::Refused(refused)),
             Ok(route) => {
                 let hop = route.next_hops.first();

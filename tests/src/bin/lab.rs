@@ -19,7 +19,7 @@ use underpass_tests::topology::calico;
 #[command(name = "cargo xtask lab", bin_name = "cargo xtask lab")]
 struct Cli {
     /// Name of the lab; several can be up.
-    #[arg(long, global = true, default_value = "ref")]
+    #[arg(long, global = true, default_value = lab::DEFAULT_NAME)]
     name: String,
     #[command(subcommand)]
     command: Command,
@@ -35,7 +35,7 @@ enum Command {
     Status,
     /// Run a command in the namespace of a machine: `exec node1 -- ip route`.
     Exec {
-        /// node1 .. node6, leaf01, leaf02, spine, gw1, client, gwclient, pod1 .. pod6, rack1, rack2.
+        /// node1 .. node6, leaf01, leaf02, spine, gw1, client, gwclient, pod1 .. pod6, pod3b, rack1, rack2.
         machine: String,
         /// The command and its arguments.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -91,14 +91,15 @@ fn up(name: &str, up: &Up) -> Result<()> {
     println!("lab {name}: started, waiting for sessions and routes");
     lab.wait_converged(Duration::from_mins(1))?;
     println!("lab {name}: up after {:.1} s", started.elapsed().as_secs_f64());
-    println!("  cargo xtask lab status");
-    println!("  cargo xtask lab exec node1 -- ip route");
+    let command = lab::command(name);
+    println!("  {command} status");
+    println!("  {command} exec node1 -- ip route");
     println!("  files of each machine are below {}", lab.lab().dir().display());
     if up.foreground {
         signals.wait().context("cannot wait for a signal")?;
         return Ok(());
     }
-    println!("  cargo xtask lab down");
+    println!("  {command} down");
     lab.keep()
 }
 
@@ -161,7 +162,7 @@ fn exec(name: &str, machine: &str, command: &[String]) -> Result<()> {
     lab::find(name)?;
     let netns = netns(name, machine);
     if !netns.path().exists() {
-        bail!("there is no machine {machine}; see `cargo xtask lab exec --help`");
+        bail!("there is no machine {machine}; see `cargo xtask lab help exec`");
     }
     let [program, arguments @ ..] = command else { bail!("no command given") };
     let error = netns.command(program).args(arguments).exec();

@@ -56,6 +56,16 @@ fn the_kernel_tells_what_it_would_do() {
             let KernelAnswer::Refused(text) = ask("10.2.0.1") else { panic!("not refused") };
             assert!(text.contains("host") || text.contains("unreachable"), "{text}");
 
+            // Nothing leads there: the kernel says so, and not that the question is wrong.
+            let KernelAnswer::Refused(text) =
+                query.route_get(address("2001:db8::1"), None, None).expect("an answer")
+            else {
+                panic!("a route to nowhere")
+            };
+            assert!(text.contains("unreachable"), "{text}");
+            let own = query.route_get(address("::1"), None, None).expect("an answer");
+            assert!(matches!(own, KernelAnswer::Route { kind: RouteType::Local, .. }), "{own:?}");
+
             let route = query.matching_route(address("10.1.0.9"), Some(address("172.20.0.2")), Some(eth0));
             let route = route.expect("an answer").expect("a route");
             assert_eq!((route.prefix, route.next_hops.len()), ("10.1.0.0/24".parse().expect("a prefix"), 2));
