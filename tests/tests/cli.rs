@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use underpass::api::model::{
@@ -71,6 +72,13 @@ impl Machine {
 
     fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         run(&[&["-c", text(&self.config())], arguments].concat())
+    }
+
+    /// Exit code and report.
+    fn json(&self, arguments: &[&str]) -> (Option<i32>, Value) {
+        let (code, out, error) = self.run(&[arguments, &["-o", "json"]].concat());
+        assert_eq!(error, "", "{arguments:?}");
+        (code, serde_json::from_str(&out).unwrap_or_else(|problem| panic!("{problem}: {out}")))
     }
 }
 
@@ -323,6 +331,22 @@ fn problems_and_refusals_have_exit_codes() {
 }
 
 #[test]
+fn config_check_as_json() {
+    let machine = Machine::new();
+    let (code, report) = machine.json(&["config", "check"]);
+    assert_eq!((code, &report["ok"], &report["problems"]), (Some(0), &json!(true), &json!([])));
+    machine.configure("[datapath]\nports = [\"none0\"]\naccelerate = [\"10.233.64.0/18\"]\ntypo = 1\n");
+    let (code, report) = machine.json(&["config", "check"]);
+    assert_eq!((code, &report["ok"]), (Some(1), &json!(false)));
+    let problem = &report["problems"][0];
+    assert_eq!(
+        (&problem["line"], &problem["key"], &problem["severity"]),
+        (&json!(7), &json!("datapath.typo"), &json!("error")),
+        "{problem}"
+    );
+}
+
+#[test]
 fn the_kill_switch_without_a_data_plane() {
     let machine = Machine::new();
     let (code, out, error) = machine.run(&["off"]);
@@ -331,6 +355,9 @@ fn the_kill_switch_without_a_data_plane() {
     let (code, out, error) = machine.run(&["on"]);
     assert_eq!((code, out.as_str()), (Some(2), ""));
     assert!(error.contains("no data plane is loaded below "), "{error}");
+
+    let (code, report) = machine.json(&["off"]);
+    assert_eq!((code, report), (Some(0), json!({ "schema": 1, "enabled": false, "loaded": false })));
 
     // Where one may not look (here: a file in the place of the folder) nobody says that all is off.
     fs::write(machine.bpffs(), "").expect("written");
@@ -375,7 +402,7 @@ fn flush_takes_out_our_routes_and_no_others() {
         echo "-- left"
         ip route show table all | grep ' via '
         echo "-- again"
-        "$1" -c "$2" flush
+        "$1" -c "$2" flush -o json | tr -d ' \n'
     "#;
     let output = Command::new("unshare")
         .args(["--net", "sh", "-c", script, "sh", text(&binary()), text(&machine.config())])
@@ -392,7 +419,7 @@ fn flush_takes_out_our_routes_and_no_others() {
             "10.11.0.0/24 via 10.9.0.2 dev up0 table 300 proto 210 metric 200",
             "10.10.1.0/24 via 10.9.0.2 dev up0 proto bird",
             "-- again",
-            "detached 0 programs, removed 0 maps and the routes of 0 prefixes (table 254, protocol 210)",
+            r#"{"errors":[],"maps":0,"programs":0,"protocol":210,"routes":0,"schema":1,"table":254}"#,
         ]
     );
 }

@@ -48,11 +48,11 @@ pub(super) enum Command {
     /// Packets and bytes by port and reason
     Counters(Read),
     /// Detach the XDP programs and remove our routes; only while no agent runs
-    Flush,
+    Flush(Read),
     /// Kill switch: leave every packet to the kernel, until `on`; needs no running agent
-    Off,
+    Off(Read),
     /// Let the XDP programs forward again
-    On,
+    On(Read),
     /// Work with the configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -63,7 +63,7 @@ pub(super) enum Command {
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
     /// Print "ok", or every problem with line and key; exit code 1 when the agent would refuse the file
-    Check,
+    Check(Read),
     /// Print a commented configuration with every key and its default
     Example,
 }

@@ -3,10 +3,11 @@
 use std::fmt::Write;
 
 use anyhow::{Context, bail};
+use serde_json::json;
 
-use super::output::{self, Exit};
+use super::output::{self, Exit, OutputFormat};
 use crate::api::client;
-use crate::api::model::Request;
+use crate::api::model::{Request, SCHEMA};
 use crate::config::Config;
 use crate::config::model::{Agent, Kernel};
 use crate::datapath::control::{self, ControlError};
@@ -19,15 +20,21 @@ use crate::reconcile::kernel::{RouteError, RouteTarget, plan};
 ///
 /// # Errors
 /// Nothing is loaded there, or the kernel refuses.
-pub(super) fn set_enabled(agent: &Agent, enabled: bool) -> anyhow::Result<Exit> {
-    match control::set_enabled(&agent.bpffs, enabled) {
-        Ok(()) if enabled => output::print("on: packets are forwarded by XDP while the agent runs\n"),
-        Ok(()) => output::print("off: every packet is left to the kernel, until `underpass on`\n"),
+pub(super) fn set_enabled(agent: &Agent, enabled: bool, format: OutputFormat) -> anyhow::Result<Exit> {
+    let (loaded, text) = match control::set_enabled(&agent.bpffs, enabled) {
+        Ok(()) if enabled => (true, "on: packets are forwarded by XDP while the agent runs\n".to_owned()),
+        Ok(()) => (true, "off: every packet is left to the kernel, until `underpass on`\n".to_owned()),
         // What `off` is for holds already.
         Err(error @ ControlError::NotLoaded { .. }) if !enabled => {
-            output::print(&format!("nothing to switch off: {error}\n"))
+            (false, format!("nothing to switch off: {error}\n"))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => return Err(error.into()),
+    };
+    match format {
+        OutputFormat::Table => output::print(&text),
+        OutputFormat::Json => {
+            output::print_json(&json!({ "schema": SCHEMA, "enabled": enabled, "loaded": loaded }))
+        }
     }
 }
 
@@ -35,7 +42,7 @@ pub(super) fn set_enabled(agent: &Agent, enabled: bool) -> anyhow::Result<Exit> 
 ///
 /// # Errors
 /// An agent runs or may be running, something cannot be removed, or the kernel's routes cannot be read.
-pub(super) fn flush(config: &Config) -> anyhow::Result<Exit> {
+pub(super) fn flush(config: &Config, format: OutputFormat) -> anyhow::Result<Exit> {
     refuse_while_running(&config.agent)?;
     // XDP first: without its programs no packet can follow a route that is being removed.
     let pins = pins::flush(&config.agent.bpffs)?;
@@ -44,19 +51,29 @@ pub(super) fn flush(config: &Config) -> anyhow::Result<Exit> {
         .build()
         .context("cannot start the asynchronous runtime")?;
     let results = runtime.block_on(remove_routes(&config.kernel))?;
-    let failed: Vec<&RouteError> = results.iter().filter_map(|result| result.as_ref().err()).collect();
-    let mut text = format!(
-        "detached {} programs, removed {} maps and the routes of {} prefixes (table {}, protocol {})\n",
-        pins.links,
-        pins.maps,
-        results.len() - failed.len(),
-        config.kernel.table,
-        config.kernel.protocol
-    );
-    for error in &failed {
-        let _ = writeln!(text, "{error}");
+    let failed: Vec<String> =
+        results.iter().filter_map(|result| result.as_ref().err()).map(ToString::to_string).collect();
+    let (routes, table, protocol) =
+        (results.len() - failed.len(), config.kernel.table, config.kernel.protocol);
+    match format {
+        OutputFormat::Table => {
+            let mut text = format!(
+                "detached {} programs, removed {} maps and the routes of {routes} prefixes (table {table}, \
+                 protocol {protocol})\n",
+                pins.links, pins.maps
+            );
+            for error in &failed {
+                let _ = writeln!(text, "{error}");
+            }
+            output::print(&text)?;
+        }
+        OutputFormat::Json => {
+            output::print_json(&json!({
+                "schema": SCHEMA, "programs": pins.links, "maps": pins.maps, "routes": routes,
+                "table": table, "protocol": protocol, "errors": failed,
+            }))?;
+        }
     }
-    output::print(&text)?;
     Ok(if failed.is_empty() { Exit::Fine } else { Exit::Problem })
 }
 
