@@ -4,12 +4,16 @@
 //! stored in a map, or to a map's size or meaning, needs a new [`ABI_VERSION`].
 
 /// Version of everything that is stored in a pinned map.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Program names in the object (at most 15 characters, the kernel's limit).
 pub mod program {
     /// The forwarding program, attached to every managed port.
     pub const FORWARD: &str = "underpass";
+    /// [`FORWARD`] over the tries of the kernel.
+    pub const FORWARD_LPM: &str = "underpass_lpm";
+    /// [`PROBE`] over the tries of the kernel.
+    pub const PROBE_LPM: &str = "underpass_probl";
     /// The same decision on a frame behind a [`super::ProbeHeader`]; counts nothing.
     pub const PROBE: &str = "underpass_probe";
     /// Returns `XDP_PASS`. A veth transmits XDP frames only when its peer runs a program.
@@ -24,6 +28,8 @@ pub mod map {
     pub const PORTS: &str = "UP_PORTS";
     /// `DevMap`, [`super::PORT_SLOTS`] elements, same index as [`PORTS`].
     pub const TX_PORTS: &str = "UP_TX_PORTS";
+    /// `Array`, one element of [`super::FIB_BYTES`]: the flat table ([`crate::fib::flat`]), mapped by the agent.
+    pub const FIB: &str = "UP_FIB";
     /// `LpmTrie<[u8; 8], u32>`: view id (big endian) and IPv4 address to target id.
     pub const FIB4: &str = "UP_FIB4";
     /// `Array<Target>`.
@@ -35,7 +41,7 @@ pub mod map {
     /// `PerCpuArray<Counter>`, index by [`super::counter_index`].
     pub const COUNTERS: &str = "UP_COUNTERS";
     /// All of them. The object pins none by itself: a loader that wants pins gives each a path.
-    pub const ALL: [&str; 8] = [CONTROL, PORTS, TX_PORTS, FIB4, TARGETS, BUCKETS, NEXT_HOPS, COUNTERS];
+    pub const ALL: [&str; 9] = [CONTROL, PORTS, TX_PORTS, FIB, FIB4, TARGETS, BUCKETS, NEXT_HOPS, COUNTERS];
 }
 
 /// Slots for ports. A port lives in the slot `ifindex % PORT_SLOTS`; two managed ports whose
@@ -46,6 +52,11 @@ pub const PORT_SLOTS: u32 = 1024;
 pub const MAX_PORTS: u32 = 64;
 /// Default number of prefixes of the LPM engine. `BPF_F_NO_PREALLOC`: memory follows the use.
 pub const FIB4_ENTRIES: u32 = 1_048_576;
+/// Size classes of the flat table, in bytes. An array map is allocated whole: the agent begins with the
+/// smallest and goes on to the next when a table is full.
+pub const FIB_BYTES: [u32; 4] = [2 << 20, 8 << 20, 32 << 20, 64 << 20];
+/// Name of the program's constant that bounds unit numbers: units of the table minus one.
+pub const FIB_UNIT_MASK: &str = "UP_FIB_UNIT_MASK";
 /// Number of targets. Target 0 is always [`crate::nexthop::TargetKind::Pass`].
 pub const TARGET_ENTRIES: u32 = 65_536;
 /// Number of hash buckets over all groups.

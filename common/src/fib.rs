@@ -3,6 +3,8 @@
 //! The XDP program and the agent talk to the table through this module only, so that an engine can
 //! be replaced without touching either.
 
+pub mod flat;
+
 /// Index into the target table. 0 is the PASS target: a miss reads as 0.
 pub type TargetId = u32;
 /// Rule walk that a port's packets take; ports with equal walks share one.

@@ -5,6 +5,7 @@
 #![no_std]
 #![expect(clippy::inline_always, reason = "the programs make no calls between BPF functions")]
 
+pub mod flat;
 pub mod forward;
 pub mod frame;
 pub mod maps;

@@ -5,6 +5,7 @@
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
+use underpass_ebpf::flat::FlatTable;
 use underpass_ebpf::frame::Frame;
 use underpass_ebpf::tables::{LpmTrie, Tables};
 use underpass_ebpf::{forward, probe};
@@ -12,12 +13,24 @@ use underpass_ebpf::{forward, probe};
 /// Forwards what the kernel would forward; attached to every managed port.
 #[xdp]
 fn underpass(ctx: XdpContext) -> u32 {
-    forward::run(Frame::new(ctx), &Tables(LpmTrie))
+    forward::run(Frame::new(ctx), &Tables(FlatTable))
 }
 
 /// The same decision on the frame behind a probe header; only ever run by `BPF_PROG_TEST_RUN`.
 #[xdp]
 fn underpass_probe(ctx: XdpContext) -> u32 {
+    probe::answer(Frame::new(ctx), &Tables(FlatTable))
+}
+
+/// [`underpass`] over the tries of the kernel (`datapath.fib = "lpm-trie"`).
+#[xdp]
+fn underpass_lpm(ctx: XdpContext) -> u32 {
+    forward::run(Frame::new(ctx), &Tables(LpmTrie))
+}
+
+/// [`underpass_probe`] over the tries of the kernel.
+#[xdp]
+fn underpass_probl(ctx: XdpContext) -> u32 {
     probe::answer(Frame::new(ctx), &Tables(LpmTrie))
 }
 

@@ -6,7 +6,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMap, LpmTrie, PerCpuArray};
 use underpass_common::abi::{
-    BUCKET_ENTRIES, COUNTER_ENTRIES, Control, Counter, FIB4_ENTRIES, NEXT_HOP_ENTRIES, PORT_SLOTS,
+    BUCKET_ENTRIES, COUNTER_ENTRIES, Control, Counter, FIB_BYTES, FIB4_ENTRIES, NEXT_HOP_ENTRIES, PORT_SLOTS,
     TARGET_ENTRIES,
 };
 use underpass_common::fib::TargetId;
@@ -23,6 +23,22 @@ pub static UP_PORTS: Array<Port> = Array::with_max_entries(PORT_SLOTS, 0);
 /// [`underpass_common::abi::map::TX_PORTS`].
 #[map]
 pub static UP_TX_PORTS: DevMap = DevMap::with_max_entries(PORT_SLOTS, 0);
+
+/// The words of the flat table in its smallest size class.
+#[repr(C, align(16))]
+pub struct FibWords([u32; FIB_BYTES[0] as usize / 4]);
+
+/// `BPF_F_MMAPABLE`.
+const MMAPABLE: u32 = 1 << 10;
+
+/// [`underpass_common::abi::map::FIB`]. The agent may put a larger one in its place, and then sets
+/// [`UP_FIB_UNIT_MASK`] to match.
+#[map]
+pub static UP_FIB: Array<FibWords> = Array::with_max_entries(1, MMAPABLE);
+
+/// [`underpass_common::abi::FIB_UNIT_MASK`]. Read-only data: the verifier knows its value.
+#[unsafe(no_mangle)]
+pub static UP_FIB_UNIT_MASK: u32 = FIB_BYTES[0] / 16 - 1;
 
 /// [`underpass_common::abi::map::FIB4`], the key's data in words. aya adds `BPF_F_NO_PREALLOC`, which
 /// the kernel demands.

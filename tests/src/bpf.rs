@@ -12,6 +12,9 @@ use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use ipnet::Ipv4Net;
 use nix::sched::{CloneFlags, unshare};
+use underpass::datapath::flat::FlatTable;
+use underpass::datapath::prefix_table;
+use underpass::sys::mapping::Mapping;
 use underpass_common::abi::{
     COUNTER_ENTRIES, Control, Counter, PROBE_HEADER_LEN, PROBE_MAGIC, ProbeHeader, REASON_SLOTS, map,
     port_slot, program,
@@ -19,6 +22,10 @@ use underpass_common::abi::{
 use underpass_common::fib::{TargetId, VIEW_BITS, ViewId, lpm_key4};
 use underpass_common::nexthop::{NextHop, Port, Target};
 use underpass_common::reason::Reason;
+
+/// Programs of the agent's object.
+pub const PROGRAMS: [&str; 5] =
+    [program::FORWARD, program::PROBE, program::FORWARD_LPM, program::PROBE_LPM, program::PASS];
 
 /// Index of the loopback device: what a test run has as its ingress port.
 pub const INGRESS_IFINDEX: u32 = 1;
@@ -45,6 +52,7 @@ pub struct Run {
 /// The programs and maps of one object.
 pub struct DataPlane {
     ebpf: Ebpf,
+    table: FlatTable<Mapping>,
 }
 
 impl DataPlane {
@@ -53,7 +61,7 @@ impl DataPlane {
     /// # Errors
     /// The kernel refuses; the verifier's log is in the error.
     pub fn load() -> Result<Self> {
-        Self::load_object(underpass::datapath::OBJECT, &[program::FORWARD, program::PROBE, program::PASS])
+        Self::load_object(underpass::datapath::OBJECT, &PROGRAMS)
     }
 
     /// Loads another object with the same maps and verifies the named programs.
@@ -67,7 +75,8 @@ impl DataPlane {
                 ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
             program.load().with_context(|| format!("the verifier refuses {name}"))?;
         }
-        Ok(Self { ebpf })
+        let table = FlatTable::new(prefix_table::words(&ebpf).context("cannot map the prefix table")?);
+        Ok(Self { ebpf, table })
     }
 
     /// As [`Self::load`] for a test. Without the privilege for it, says so and gives `None`.
@@ -120,8 +129,9 @@ impl DataPlane {
         self.set(map::NEXT_HOPS, index, row);
     }
 
-    /// Inserts or replaces a prefix.
+    /// Inserts or replaces a prefix, in the tables of all engines.
     pub fn set_prefix(&mut self, view: ViewId, prefix: Ipv4Net, target: TargetId) {
+        self.table.set((view, prefix.into()), Some(target)).expect("the flat table has room");
         let map = self.ebpf.map_mut(map::FIB4).expect("in the object");
         let mut trie = LpmTrie::<_, [u8; 8], TargetId>::try_from(map).expect("a trie");
         let length = VIEW_BITS + u32::from(prefix.prefix_len());

@@ -1,7 +1,7 @@
 //! What an operator reads when the kernel's verifier refuses a program.
 
 use underpass::datapath::loader::{self, LoadError};
-use underpass::datapath::{OBJECT, pins};
+use underpass::datapath::{Engine, OBJECT, pins};
 use underpass_common::abi::program;
 use underpass_tests::lab::Lab;
 use underpass_tests::privilege::can_raise_labs;
@@ -26,7 +26,7 @@ fn a_refused_program_is_shown_with_the_end_of_the_verifiers_log() {
     for at in places {
         object[at..at + BAD_LOAD.len()].copy_from_slice(&BAD_LOAD);
     }
-    match loader::load_object(&object, &folder) {
+    match loader::load_object(&object, &folder, Engine::Flat) {
         Err(error @ LoadError::Verifier { .. }) => {
             let text = error.to_string();
             assert!(text.starts_with(&format!("the kernel refuses program {}: ", program::PASS)), "{text}");

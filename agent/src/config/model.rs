@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::datapath::Engine;
 use crate::netlink::model::{Family, TABLE_MAIN};
 
 /// Whole configuration file. The default is an empty file: neither XDP nor BGP.
@@ -83,6 +84,8 @@ pub struct Datapath {
     pub accelerate: Vec<IpNet>,
     /// Service ranges (`ClusterIP`, external and load-balancer ranges).
     pub service_ranges: Vec<IpNet>,
+    /// Which table holds the prefixes; the tries of the kernel are the reference.
+    pub fib: Engine,
     /// What happens to service ranges.
     pub services: Services,
     /// How long the program forwards without a sign of life from the agent.
@@ -96,6 +99,7 @@ impl Default for Datapath {
             ports: Vec::new(),
             accelerate: Vec::new(),
             service_ranges: Vec::new(),
+            fib: Engine::Flat,
             services: Services::Pass,
             lease: Duration::from_mins(1),
         }

@@ -86,6 +86,7 @@ fn read_datapath(mut section: Section<'_, '_>) -> Datapath {
         accelerate: section.required_list("accelerate"),
         service_ranges: section.optional_list("service_ranges").unwrap_or(default.service_ranges),
         services: section.or("services", default.services),
+        fib: section.or("fib", default.fib),
         lease: section.or("lease", default.lease),
     };
     section.finish();

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::model::{LogFormat, Services};
+use crate::datapath::Engine;
 use crate::netlink::model::Family;
 
 /// The port of BGP (RFC 4271 §8).
@@ -192,6 +193,7 @@ macro_rules! names {
 
 names! {
     LogFormat, "\"human\" or \"json\"", { "human" => Self::Human, "json" => Self::Json };
+    Engine, "\"flat\" or \"lpm-trie\"", { "flat" => Self::Flat, "lpm-trie" => Self::LpmTrie };
     Services, "\"pass\" or \"forward\"", { "pass" => Self::Pass, "forward" => Self::Forward };
     Family, "\"ipv4-unicast\" or \"ipv6-unicast\"", { "ipv4-unicast" => Self::Ipv4, "ipv6-unicast" => Self::Ipv6 };
 }

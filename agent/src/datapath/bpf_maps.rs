@@ -2,22 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::xdp::XdpMapError;
 use aya::maps::{Array, DevMap, Map, MapData, MapError as AyaError, PerCpuArray};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use underpass_common::abi::{
     BUCKET_ENTRIES, Counter, FIB4_ENTRIES, NEXT_HOP_ENTRIES, TARGET_ENTRIES, map, port_slot,
 };
-use underpass_common::fib::{TargetId, VIEW_BITS, ViewId, lpm_key4};
+use underpass_common::fib::{TargetId, ViewId};
 use underpass_common::nexthop::{NextHop, PORT_EGRESS, Port, Target, TargetKind};
 
-use super::maps::{Capacity, Contents, FibMaps, MapError};
+use super::flat::{Refusal, Usage};
+use super::growth;
+use super::maps::{Capacity, Contents, FibMaps, MapError, PrefixChange};
+use super::prefix_table::{Engine, PrefixTable};
 use crate::netlink::model::IfIndex;
 use crate::sys::barrier;
 
@@ -25,11 +27,24 @@ use crate::sys::barrier;
 /// driver may stay in one poll (two ticks, `net.core.netdev_budget_usecs`).
 const GRACE_FALLBACK: Duration = Duration::from_millis(200);
 
-/// The maps of a loaded object.
+/// When this part of the flat table rests, a grace period is waited for.
+const RESTING_SHARE: u64 = 8;
+
+/// Returns when no packet is under way any more that was looked up before the call.
+pub fn grace_period() {
+    if let Err(error) = barrier::synchronize_rcu() {
+        tracing::debug!(%error, "no RCU barrier from user space, waiting instead");
+        thread::sleep(GRACE_FALLBACK);
+    }
+}
+
+/// The maps of a loaded object, and its programs.
 pub struct BpfMaps {
+    ebpf: Ebpf,
+    folder: PathBuf,
     ports: Array<MapData, Port>,
     tx_ports: DevMap<MapData>,
-    fib4: LpmTrie<MapData, [u8; 8], TargetId>,
+    prefixes: PrefixTable,
     targets: Array<MapData, Target>,
     buckets: Array<MapData, u32>,
     next_hops: Array<MapData, NextHop>,
@@ -51,20 +66,79 @@ pub fn take<M: TryFrom<Map, Error = AyaError>>(ebpf: &mut Ebpf, name: &'static s
 }
 
 impl BpfMaps {
-    /// Takes the tables out of a loaded object.
+    /// Takes the tables out of an object that was loaded below `folder`, with the prefixes in `engine`.
     ///
     /// # Errors
     /// A map is missing or of another type.
-    pub fn take(ebpf: &mut Ebpf) -> Result<Self, MapError> {
+    pub fn take(mut ebpf: Ebpf, folder: PathBuf, engine: Engine) -> Result<Self, MapError> {
         Ok(Self {
-            ports: take(ebpf, map::PORTS)?,
-            tx_ports: take(ebpf, map::TX_PORTS)?,
-            fib4: take(ebpf, map::FIB4)?,
-            targets: take(ebpf, map::TARGETS)?,
-            buckets: take(ebpf, map::BUCKETS)?,
-            next_hops: take(ebpf, map::NEXT_HOPS)?,
-            counters: take(ebpf, map::COUNTERS)?,
+            ports: take(&mut ebpf, map::PORTS)?,
+            tx_ports: take(&mut ebpf, map::TX_PORTS)?,
+            prefixes: PrefixTable::take(&mut ebpf, engine)?,
+            targets: take(&mut ebpf, map::TARGETS)?,
+            buckets: take(&mut ebpf, map::BUCKETS)?,
+            next_hops: take(&mut ebpf, map::NEXT_HOPS)?,
+            counters: take(&mut ebpf, map::COUNTERS)?,
+            ebpf,
+            folder,
         })
+    }
+
+    /// The programs.
+    pub const fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Size and use of the flat table; `None` with another one.
+    pub fn usage(&self) -> Option<Usage> {
+        match &self.prefixes {
+            PrefixTable::Flat(table) => Some(table.usage()),
+            PrefixTable::LpmTrie(_) => None,
+        }
+    }
+
+    /// Makes room in the flat table: by a grace period when much of it only rests, else by the next size
+    /// class. `false`: there is none to be had.
+    fn make_room(&mut self) -> bool {
+        let PrefixTable::Flat(table) = &mut self.prefixes else { return false };
+        let Usage { capacity, resting, .. } = table.usage();
+        if resting >= capacity / RESTING_SHARE {
+            grace_period();
+            table.rested();
+            return true;
+        }
+        match growth::grow(&self.folder, table) {
+            Ok((ebpf, copy)) => {
+                self.ebpf = ebpf;
+                **table = copy;
+                true
+            }
+            Err(problem) => {
+                tracing::warn!(%problem, "the prefix table is full and cannot grow");
+                false
+            }
+        }
+    }
+
+    /// Makes a change, with more room if need be.
+    fn change(&mut self, change: PrefixChange) -> Result<(), MapError> {
+        loop {
+            match self.prefixes.set(change) {
+                Err(error) if error.source.kind() == io::ErrorKind::StorageFull && self.make_room() => {}
+                result => break result,
+            }
+        }
+    }
+
+    /// Waits for a grace period when much of the flat table rests.
+    fn tidy(&mut self) {
+        if let PrefixTable::Flat(table) = &mut self.prefixes {
+            let Usage { capacity, resting, .. } = table.usage();
+            if resting >= capacity / RESTING_SHARE {
+                grace_period();
+                table.rested();
+            }
+        }
     }
 
     /// The counters.
@@ -109,21 +183,6 @@ impl BpfMaps {
         }
         port
     }
-
-    fn read_prefixes(&self, contents: &mut Contents) -> Result<(), MapError> {
-        for entry in &self.fib4 {
-            let (key, target) = entry.map_err(|error| failed(map::FIB4, "read", "all", error))?;
-            let data = key.data();
-            let view = ViewId::from_be_bytes([data[0], data[1], data[2], data[3]]);
-            let address = Ipv4Addr::new(data[4], data[5], data[6], data[7]);
-            let length = u8::try_from(key.prefix_len().saturating_sub(VIEW_BITS)).unwrap_or(u8::MAX);
-            // A key shorter than the view or longer than an address was never written by us.
-            if let Ok(prefix) = Ipv4Net::new(address, length) {
-                contents.prefixes.insert((view, IpNet::V4(prefix)), target);
-            }
-        }
-        Ok(())
-    }
 }
 
 impl FibMaps for BpfMaps {
@@ -137,9 +196,9 @@ impl FibMaps for BpfMaps {
     }
 
     fn grace_period(&mut self) -> Result<(), MapError> {
-        if let Err(error) = barrier::synchronize_rcu() {
-            tracing::debug!(%error, "no RCU barrier from user space, waiting instead");
-            thread::sleep(GRACE_FALLBACK);
+        grace_period();
+        if let PrefixTable::Flat(table) = &mut self.prefixes {
+            table.rested();
         }
         Ok(())
     }
@@ -160,14 +219,36 @@ impl FibMaps for BpfMaps {
     }
 
     fn set_prefix(&mut self, view: ViewId, prefix: IpNet, target: TargetId) -> Result<(), MapError> {
-        let key = lpm_key(view, prefix).map_err(|source| MapError::new(map::FIB4, "set", prefix, source))?;
-        let written = self.fib4.insert(&key, target, 0);
-        written.map_err(|error| failed(map::FIB4, "set", prefix, error))
+        self.change(((view, prefix), Some(target)))
     }
 
     fn delete_prefix(&mut self, view: ViewId, prefix: IpNet) -> Result<(), MapError> {
-        let Ok(key) = lpm_key(view, prefix) else { return Ok(()) };
-        missing_is_fine(self.fib4.remove(&key)).map_err(|error| failed(map::FIB4, "delete", prefix, error))
+        self.change(((view, prefix), None))
+    }
+
+    fn set_prefixes(&mut self, changes: &[PrefixChange]) -> Vec<Result<(), MapError>> {
+        let mut results: Vec<Result<(), MapError>> = Vec::with_capacity(changes.len());
+        if let PrefixTable::Flat(table) = &mut self.prefixes {
+            let refused = table.set_all(changes);
+            if refused.is_empty() {
+                results.resize_with(changes.len(), || Ok(()));
+                self.tidy();
+                return results;
+            }
+            if refused.iter().any(|(_, refusal)| *refusal == Refusal::Full) && self.make_room() {
+                // Those that were made already are made again, which changes nothing.
+                return self.set_prefixes(changes);
+            }
+        }
+        for change in changes {
+            let result = self.change(*change);
+            let failed = result.is_err();
+            results.push(result);
+            if failed {
+                break;
+            }
+        }
+        results
     }
 
     fn set_port(&mut self, port: Port) -> Result<(), MapError> {
@@ -213,7 +294,7 @@ impl FibMaps for BpfMaps {
             ports: self.ports()?.into_iter().map(|port| (port.ifindex, self.as_open(port))).collect(),
             ..Contents::default()
         };
-        self.read_prefixes(&mut contents)?;
+        self.prefixes.read(&mut contents)?;
         Ok(contents)
     }
 }
@@ -238,17 +319,6 @@ fn close_egress(map: &mut DevMap<MapData>, slot: u32) -> Result<(), MapError> {
     open_egress(map, slot, 0)
 }
 
-fn lpm_key(view: ViewId, prefix: IpNet) -> Result<Key<[u8; 8]>, io::Error> {
-    match (prefix.addr(), prefix.prefix_len()) {
-        (IpAddr::V4(address), length) => {
-            Ok(Key::new(VIEW_BITS + u32::from(length), lpm_key4(view, address.octets())))
-        }
-        (IpAddr::V6(_), _) => {
-            Err(io::Error::new(io::ErrorKind::Unsupported, "the LPM engine holds IPv4 only"))
-        }
-    }
-}
-
 /// The elements of an array that are not all zero.
 fn read_array<V: aya::Pod + Default + PartialEq>(
     name: &'static str,
@@ -264,7 +334,11 @@ fn read_array<V: aya::Pod + Default + PartialEq>(
     Ok(found)
 }
 
-fn missing_is_fine(result: Result<(), AyaError>) -> Result<(), AyaError> {
+/// A missing key is what a removal leads to.
+///
+/// # Errors
+/// Any other error.
+pub fn missing_is_fine(result: Result<(), AyaError>) -> Result<(), AyaError> {
     match result {
         Err(AyaError::KeyNotFound) => Ok(()),
         Err(AyaError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
@@ -272,7 +346,8 @@ fn missing_is_fine(result: Result<(), AyaError>) -> Result<(), AyaError> {
     }
 }
 
-fn failed(map: &'static str, operation: &'static str, key: impl ToString, error: AyaError) -> MapError {
+/// An error of the loader crate as one of a map.
+pub fn failed(map: &'static str, operation: &'static str, key: impl ToString, error: AyaError) -> MapError {
     MapError::new(map, operation, key, io_error(error))
 }
 

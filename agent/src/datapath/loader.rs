@@ -6,11 +6,16 @@ use aya::maps::MapInfo;
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::Object;
-use underpass_common::abi::{self, program};
+use underpass_common::abi::{self, FIB_BYTES, program};
+use underpass_common::fib::flat::UNIT_WORDS;
 
 use super::OBJECT;
+use super::growth;
 use super::pins::{self, PinError};
+use super::prefix_table::Engine;
 
+/// Bytes of a unit of the flat table.
+const UNIT_BYTES: u32 = UNIT_WORDS * 4;
 /// Lines of the verifier's log that an error shows; the whole log goes to the debug log.
 const LOG_TAIL: usize = 12;
 /// `BPF_F_RDONLY_PROG`: the kernel adds it to device maps by itself (`dev_map_init_map`).
@@ -60,27 +65,58 @@ pub enum LoadError {
     Object(String),
 }
 
-/// Loads programs and maps below `folder` (see [`pins::create`]).
+/// Loads programs and maps below `folder` (see [`pins::create`]), with the prefixes in `engine`.
 ///
 /// # Errors
 /// A pinned map does not fit, or the kernel refuses a map or a program.
-pub fn load(folder: &Path) -> Result<Ebpf, LoadError> {
-    load_object(OBJECT, folder)
+pub fn load(folder: &Path, engine: Engine) -> Result<Ebpf, LoadError> {
+    load_object(OBJECT, folder, engine)
 }
 
 /// As [`load`], of another object with the same maps and programs.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_object(object: &[u8], folder: &Path) -> Result<Ebpf, LoadError> {
-    check_pins(folder)?;
-    let paths: Vec<_> = abi::map::ALL.iter().map(|name| (*name, pins::map(folder, name))).collect();
+pub fn load_object(object: &[u8], folder: &Path, engine: Engine) -> Result<Ebpf, LoadError> {
+    load_with_fib(object, folder, engine, None)
+}
+
+/// As [`load_object`], with the flat table in the map that is pinned as `fib`, of this size in bytes;
+/// `None`: where it belongs.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with_fib(
+    object: &[u8],
+    folder: &Path,
+    engine: Engine,
+    fib: Option<(&Path, u32)>,
+) -> Result<Ebpf, LoadError> {
+    for name in abi::map::ALL.iter().filter(|name| engine.is_foreign(name)) {
+        pins::remove(&pins::map(folder, name))?;
+    }
+    check_pins(folder, engine)?;
+    let pinned = abi::map::ALL.iter().filter(|name| !engine.is_foreign(name));
+    let mut paths: Vec<_> = pinned.map(|name| (*name, pins::map(folder, name))).collect();
+    let mut mask = FIB_BYTES[0] / UNIT_BYTES - 1;
+    if engine == Engine::Flat {
+        let (path, bytes) = match fib {
+            Some((path, bytes)) => (path.to_owned(), bytes),
+            None => (pins::map(folder, abi::map::FIB), growth::ensure(folder)?),
+        };
+        mask = bytes / UNIT_BYTES - 1;
+        paths
+            .iter_mut()
+            .filter(|(name, _)| *name == abi::map::FIB)
+            .for_each(|(_, fib)| fib.clone_from(&path));
+    }
     let mut loader = EbpfLoader::new();
     for (name, path) in &paths {
         loader.map_pin_path(name, path.as_path());
     }
+    loader.override_global(abi::FIB_UNIT_MASK, &mask, true);
     let mut ebpf = loader.load(object).map_err(|error| LoadError::Object(chain(&error)))?;
-    for name in [program::FORWARD, program::PROBE, program::PASS] {
+    for name in [engine.forward(), engine.probe(), program::PASS] {
         load_program(&mut ebpf, name)?;
     }
     Ok(ebpf)
@@ -110,11 +146,11 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
 }
 
 /// Compares every pin with the object's definition: the loader would take over whatever is there.
-fn check_pins(folder: &Path) -> Result<(), LoadError> {
+fn check_pins(folder: &Path, engine: Engine) -> Result<(), LoadError> {
     let object = Object::parse(OBJECT).map_err(|error| LoadError::Object(chain(&error)))?;
     for name in abi::map::ALL {
         let path = pins::map(folder, name);
-        if !path.exists() {
+        if engine.is_foreign(name) || !path.exists() {
             continue;
         }
         let expected = object.maps.get(name).map(MapShape::of_object).ok_or_else(|| {
@@ -122,7 +158,10 @@ fn check_pins(folder: &Path) -> Result<(), LoadError> {
         })?;
         let found =
             MapInfo::from_pin(&path).map_err(|source| LoadError::ReadPin { path: path.clone(), source })?;
-        let found = MapShape::of_kernel(&found);
+        let mut found = MapShape::of_kernel(&found);
+        if name == abi::map::FIB && FIB_BYTES.contains(&found.value_size) {
+            found.value_size = expected.value_size;
+        }
         if let Some((what, found, expected)) = found.differs(&expected) {
             return Err(LoadError::PinnedMap { path, what, found, expected });
         }
@@ -243,7 +282,9 @@ mod tests {
         for name in abi::map::ALL {
             assert!(object.maps.contains_key(name), "map {name}");
         }
-        for name in [program::FORWARD, program::PROBE, program::PASS] {
+        for name in
+            [program::FORWARD, program::PROBE, program::FORWARD_LPM, program::PROBE_LPM, program::PASS]
+        {
             assert!(object.programs.contains_key(name), "program {name}");
         }
     }

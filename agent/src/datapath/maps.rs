@@ -50,6 +50,9 @@ pub struct Contents {
     pub ports: BTreeMap<IfIndex, Port>,
 }
 
+/// A prefix of a view, and the target that it gets; `None`: it is removed.
+pub type PrefixChange = ((ViewId, IpNet), Option<TargetId>);
+
 /// How much the tables hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
@@ -101,6 +104,24 @@ pub trait FibMaps {
     /// # Errors
     /// Table full, family not supported by the engine, or the kernel refuses.
     fn set_prefix(&mut self, view: ViewId, prefix: IpNet, target: TargetId) -> Result<(), MapError>;
+    /// Makes many changes to prefixes (`None`: removes), none of them to the same one as another, in their
+    /// order or all at once. Gives how each went, up to the first that
+    /// failed: what follows was not tried.
+    fn set_prefixes(&mut self, changes: &[PrefixChange]) -> Vec<Result<(), MapError>> {
+        let mut results = Vec::with_capacity(changes.len());
+        for ((view, prefix), target) in changes {
+            let result = match target {
+                Some(target) => self.set_prefix(*view, *prefix, *target),
+                None => self.delete_prefix(*view, *prefix),
+            };
+            let failed = result.is_err();
+            results.push(result);
+            if failed {
+                break;
+            }
+        }
+        results
+    }
     /// Removes a prefix; a missing one is no error.
     ///
     /// # Errors

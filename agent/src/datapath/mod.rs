@@ -16,12 +16,15 @@ pub mod bpf_maps;
 pub mod control;
 pub mod counters;
 pub mod device;
+pub mod flat;
+pub mod growth;
 pub mod lease;
 pub mod loader;
 pub mod maps;
 pub mod memory_maps;
 pub mod pins;
 pub mod ports;
+pub mod prefix_table;
 pub mod preflight;
 pub mod probe;
 
@@ -33,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 use nix::fcntl::Flock;
-use underpass_common::abi::{map, program};
+use underpass_common::abi::map;
 
 use self::bpf_maps::BpfMaps;
 use self::control::{ControlError, ControlWord, Switch};
@@ -43,6 +46,7 @@ use self::maps::MapError;
 use self::pins::PinError;
 use self::ports::Numbers;
 pub use self::ports::PortFacts;
+pub use self::prefix_table::Engine;
 use self::probe::{Answer, ProbeError};
 use crate::netlink::model::IfIndex;
 
@@ -90,7 +94,7 @@ pub enum DatapathError {
 
 /// The loaded data plane of this agent.
 pub struct Datapath {
-    ebpf: Ebpf,
+    engine: Engine,
     maps: BpfMaps,
     control: ControlWord,
     folder: PathBuf,
@@ -106,16 +110,16 @@ impl Datapath {
     /// # Errors
     /// `bpffs` is not on a BPF file system or used by another agent, a pinned map does not fit, or the
     /// kernel refuses; each error names what and the remedy.
-    pub fn load(bpffs: &Path) -> Result<Self, DatapathError> {
+    pub fn load(bpffs: &Path, engine: Engine) -> Result<Self, DatapathError> {
         let folder = pins::create(bpffs)?;
         let claim = pins::claim(bpffs)?;
-        let mut ebpf = loader::load(&folder)?;
-        let maps = BpfMaps::take(&mut ebpf)?;
+        let mut ebpf = loader::load(&folder, engine)?;
         let control = ControlWord::new(bpf_maps::take(&mut ebpf, map::CONTROL)?, folder.clone());
+        let hz = measure_hz(&mut ebpf, engine)?;
+        let maps = BpfMaps::take(ebpf, folder.clone(), engine)?;
         let numbers = Numbers::adopt(maps.ports()?.iter().map(|row| (row.ifindex, row.number)));
-        let hz = measure_hz(&mut ebpf)?;
         tracing::info!(folder = %folder.display(), hz, "XDP programs loaded");
-        Ok(Self { ebpf, maps, control, folder, numbers, hz, _claim: claim })
+        Ok(Self { engine, maps, control, folder, numbers, hz, _claim: claim })
     }
 
     /// Attaches the program to a port, or swaps it into the link that an earlier agent left. What does
@@ -131,8 +135,8 @@ impl Datapath {
     fn try_attach(&mut self, ifindex: IfIndex, name: &str) -> Result<PortFacts, attach::AttachError> {
         let no_room = |reason| attach::AttachError::NoRoom { name: name.to_owned(), reason };
         let number = self.numbers.take(ifindex).map_err(no_room)?;
-        let program =
-            loader::xdp(&mut self.ebpf, program::FORWARD).map_err(|error| no_room(error.to_string()))?;
+        let program = loader::xdp(self.maps.ebpf(), self.engine.forward())
+            .map_err(|error| no_room(error.to_string()))?;
         let abilities = attach::attach(program, &self.folder, ifindex)?;
         Ok(PortFacts::attached(ifindex, name, number, abilities))
     }
@@ -260,28 +264,28 @@ impl Datapath {
     /// # Errors
     /// The kernel does not run the probe.
     pub fn probe(&mut self, ingress: IfIndex, frame: &[u8]) -> Result<Answer, DatapathError> {
-        Ok(probe::run(loader::xdp(&mut self.ebpf, program::PROBE)?, ingress, frame)?)
+        Ok(probe::run(loader::xdp(self.maps.ebpf(), self.engine.probe())?, ingress, frame)?)
     }
 
     fn jiffies(&mut self) -> Result<u64, DatapathError> {
-        jiffies(&mut self.ebpf)
+        jiffies(self.maps.ebpf(), self.engine)
     }
 }
 
 /// The kernel's tick counter, by way of the probe program.
-fn jiffies(ebpf: &mut Ebpf) -> Result<u64, DatapathError> {
+fn jiffies(ebpf: &mut Ebpf, engine: Engine) -> Result<u64, DatapathError> {
     // The answer is filled in whatever the verdict: any frame will do.
-    Ok(probe::run(loader::xdp(ebpf, program::PROBE)?, 0, &[0; 60])?.jiffies)
+    Ok(probe::run(loader::xdp(ebpf, engine.probe())?, 0, &[0; 60])?.jiffies)
 }
 
 /// Ticks per second: two readings of the counter, each just after it changed.
-fn measure_hz(ebpf: &mut Ebpf) -> Result<u64, DatapathError> {
+fn measure_hz(ebpf: &mut Ebpf, engine: Engine) -> Result<u64, DatapathError> {
     let start = Instant::now();
     let mut edge_after = |earliest: Duration| -> Result<lease::Reading, DatapathError> {
-        let mut last = jiffies(ebpf)?;
+        let mut last = jiffies(ebpf, engine)?;
         loop {
             thread::sleep(TICK_POLL);
-            let jiffies = jiffies(ebpf)?;
+            let jiffies = jiffies(ebpf, engine)?;
             let time = start.elapsed();
             if time > TICK_DEADLINE || (jiffies != last && time >= earliest) {
                 return Ok(lease::Reading { jiffies, time });

@@ -138,6 +138,14 @@ pub fn remove(path: &Path) -> Result<bool, PinError> {
     }
 }
 
+/// Gives a pin another name; what has that name is unpinned.
+///
+/// # Errors
+/// The file system refuses.
+pub fn rename(from: &Path, to: &Path) -> Result<(), PinError> {
+    fs::rename(from, to).map_err(|error| PinError::io("rename", from, error))
+}
+
 /// What [`flush`] took away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flushed {
@@ -169,7 +177,7 @@ pub fn flush(bpffs: &Path) -> Result<Flushed, PinError> {
         }
         flushed.links += usize::from(remove(&path)?);
     }
-    for name in abi::map::ALL {
+    for name in abi::map::ALL.into_iter().chain([super::growth::NEXT]) {
         flushed.maps += usize::from(remove(&map(&folder, name))?);
     }
     fs::remove_dir(&folder).map_err(|error| PinError::io("remove", &folder, error))?;

@@ -67,7 +67,7 @@ impl Forwarding {
         state: &State,
         now: Instant,
     ) -> Result<Self, ForwardingError> {
-        let mut datapath = Datapath::load(&agent.bpffs)?;
+        let mut datapath = Datapath::load(&agent.bpffs, config.fib)?;
         let reconciler = XdpReconciler::adopt(datapath.maps())?;
         let mut forwarding = Self {
             config: config.clone(),

@@ -2,3 +2,4 @@
 
 pub mod barrier;
 pub mod bpf_link;
+pub mod mapping;

@@ -29,7 +29,7 @@ pub const LEAF_MAC: [u8; 6] = [0x06, 0xaa, 0xbb, 0xcc, 0xdd, 0xee];
 
 /// Views of the three ports.
 pub const INGRESS_VIEW: u32 = 1;
-pub const EGRESS_VIEW: u32 = 0x0102_0304;
+pub const EGRESS_VIEW: u32 = 77;
 
 /// 198.51.100.0/24 leaves by the egress port, 203.0.113.0/24 by the port it came from; sources in
 /// 192.0.2.0/24 are routed back by the ingress port, those in 192.0.3.0/24 by the egress port.

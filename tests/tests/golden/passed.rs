@@ -3,6 +3,7 @@
 mod headers;
 
 use underpass_common::abi::Control;
+use underpass_common::fib::flat::MAX_TARGET;
 use underpass_common::nexthop::{NextHop, PORT_EGRESS, PORT_INGRESS, Port, Target, TargetKind};
 use underpass_common::reason::Reason;
 use underpass_tests::bpf::{DataPlane, INGRESS_IFINDEX};
@@ -294,10 +295,10 @@ fn by_source(ports: Ports) -> Vec<Case> {
             &frame(),
             |d, p| {
                 let view = egress_port(p).view;
-                d.set_prefix(view, "192.0.2.0/25".parse().expect("a prefix"), u32::MAX);
+                d.set_prefix(view, "192.0.2.0/25".parse().expect("a prefix"), MAX_TARGET);
             },
             Reason::TableInconsistent,
-            forward(u32::MAX),
+            forward(MAX_TARGET),
         ),
         case(
             "strict, another port",

@@ -9,9 +9,13 @@ use underpass_common::fib::{TargetId, ViewId};
 use super::Shortage;
 use super::targets::Targets;
 use super::writer::Writer;
+use crate::datapath::maps::PrefixChange;
 
 /// A prefix of a view.
 pub type Key = (ViewId, IpNet);
+
+/// From so many changes on they are made together.
+const AT_ONCE: usize = 16;
 
 /// Longest prefix first.
 type ByLength = (Reverse<u8>, Key);
@@ -69,6 +73,7 @@ impl Prefixes {
             .filter(|key| self.wanted.contains_key(*key))
             .map(|key| by_length(*key))
             .collect();
+        self.place_all(&queue, targets, writer);
         while let Some((_, key)) = queue.pop_first() {
             let Some(want) = self.wanted.get(&key).copied() else { continue };
             let id = if targets.is_written(want) && !self.covers_unplaced(&key) { want } else { 0 };
@@ -85,6 +90,50 @@ impl Prefixes {
             }
         }
         self.evict(targets, writer);
+    }
+
+    /// Brings all of these to their targets, as far as that is possible at once.
+    fn place_all(&mut self, queue: &BTreeSet<ByLength>, targets: &mut Targets, writer: &mut Writer<'_>) {
+        if queue.len() < AT_ONCE || !self.unplaced.is_empty() {
+            return;
+        }
+        let changes: Vec<PrefixChange> = queue
+            .iter()
+            .filter_map(|(_, key)| {
+                let want = *self.wanted.get(key)?;
+                let id = if targets.is_written(want) { want } else { 0 };
+                (self.installed.get(key) != Some(&id)).then_some((*key, Some(id)))
+            })
+            .collect();
+        let installed = &mut self.installed;
+        writer.write_prefixes(&changes, |(key, target)| {
+            let Some(id) = target else { return };
+            targets.hold(*id);
+            if let Some(before) = installed.insert(*key, *id) {
+                targets.unhold(before);
+            }
+        });
+    }
+
+    /// Removes all of these, as far as that is possible at once: when nothing else is under way that a
+    /// removal could bring to light.
+    fn take_out_all(
+        &mut self,
+        gone: &BTreeSet<Reverse<ByLength>>,
+        targets: &mut Targets,
+        writer: &mut Writer<'_>,
+    ) {
+        if gone.len() < AT_ONCE || gone.len() < self.dirty.len() || !self.unplaced.is_empty() {
+            return;
+        }
+        let keys = gone.iter().map(|Reverse((_, key))| *key).filter(|key| self.installed.contains_key(key));
+        let changes: Vec<PrefixChange> = keys.map(|key| (key, None)).collect();
+        let installed = &mut self.installed;
+        writer.write_prefixes(&changes, |(key, _)| {
+            if let Some(before) = installed.remove(key) {
+                targets.unhold(before);
+            }
+        });
     }
 
     /// Takes out prefixes that could not be brought to their new target: the old one may be wrong for
@@ -125,6 +174,7 @@ impl Prefixes {
             .filter(|key| !self.wanted.contains_key(*key))
             .map(|key| Reverse(by_length(*key)))
             .collect();
+        self.take_out_all(&gone, targets, writer);
         for Reverse((_, key)) in gone {
             if self.unplaced.remove(&key) {
                 self.dirty.extend(self.covering(&key));

@@ -1,7 +1,7 @@
 //! Carries out map operations and counts them.
 
 use super::Outcome;
-use crate::datapath::maps::{FibMaps, MapError};
+use crate::datapath::maps::{FibMaps, MapError, PrefixChange};
 
 /// The maps, with what one call did to them.
 pub struct Writer<'a> {
@@ -27,6 +27,20 @@ impl<'a> Writer<'a> {
             Err(error) => {
                 self.outcome.failures.push(error);
                 false
+            }
+        }
+    }
+
+    /// Makes many changes of prefixes; `done` hears of each that was made. The first failure is kept and
+    /// ends it.
+    pub fn write_prefixes(&mut self, changes: &[PrefixChange], mut done: impl FnMut(&PrefixChange)) {
+        for (change, result) in changes.iter().zip(self.maps.set_prefixes(changes)) {
+            match result {
+                Ok(()) => {
+                    self.outcome.writes += 1;
+                    done(change);
+                }
+                Err(error) => self.outcome.failures.push(error),
             }
         }
     }

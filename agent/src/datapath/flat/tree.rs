@@ -1,0 +1,436 @@
+//! The prefixes of one view and family, and the nodes that stand for them.
+
+use std::collections::BTreeMap;
+
+use underpass_common::fib::TargetId;
+use underpass_common::fib::flat::{Kind, Pointer, Slot};
+
+use super::address::{Address, prefixes_of};
+use super::build::{Builder, Entry, Region, SKIP, wants_direct_root};
+use super::memory::{Memory, Store};
+use super::node;
+use super::space::{Block, Full, Space};
+
+/// After so many edits and as many as there are prefixes the nodes are built anew: they were shaped for
+/// other prefixes.
+const EDITS: usize = 256;
+
+/// One word that is to be published.
+type Change = (u32, Slot);
+
+/// Prefixes and where the first slot is.
+#[derive(Clone, Debug)]
+pub struct Tree<A> {
+    /// Index of the word with the slot for all addresses.
+    root: u32,
+    prefixes: BTreeMap<(A, u8), TargetId>,
+    /// Edits since the nodes were built as a whole.
+    edits: usize,
+}
+
+impl<A: Address> Tree<A> {
+    /// No prefix yet; the word at `root` is a miss.
+    pub const fn new(root: u32) -> Self {
+        Self { root, prefixes: BTreeMap::new(), edits: 0 }
+    }
+
+    /// Over sound nodes that are there ([`blocks`]).
+    pub fn adopt<M: Memory>(store: &Store<M>, root: u32) -> Self {
+        let prefixes = pieces(store, Slot::from_word(store.load(root)));
+        Self { prefixes: prefixes.into_iter().collect(), ..Self::new(root) }
+    }
+
+    /// The prefixes.
+    pub const fn prefixes(&self) -> &BTreeMap<(A, u8), TargetId> {
+        &self.prefixes
+    }
+
+    /// Sets a prefix (`None`: removes it) and brings the nodes in step.
+    ///
+    /// # Errors
+    /// There is no room; nothing has changed then.
+    pub fn set<M: Memory>(
+        &mut self,
+        store: &Store<M>,
+        space: &mut Space,
+        prefix: (A, u8),
+        target: Option<TargetId>,
+    ) -> Result<(), Full> {
+        let before = self.note(prefix, target);
+        if before == target {
+            return Ok(());
+        }
+        self.edits += 1;
+        let done = self.edit(store, space, prefix);
+        if done.is_err() {
+            self.note(prefix, before);
+        }
+        done
+    }
+
+    /// As [`Self::set`] for many prefixes at once: builds all nodes aside and publishes them by one word.
+    ///
+    /// # Errors
+    /// There is no room for both; nothing has changed then.
+    pub fn set_all<M: Memory>(
+        &mut self,
+        store: &Store<M>,
+        space: &mut Space,
+        changes: &[((A, u8), Option<TargetId>)],
+    ) -> Result<(), Full> {
+        let before: Vec<_> =
+            changes.iter().map(|(prefix, target)| (*prefix, self.note(*prefix, *target))).collect();
+        let done = self.rebuild(store, space);
+        if done.is_err() {
+            for (prefix, target) in before.into_iter().rev() {
+                self.note(prefix, target);
+            }
+        }
+        done
+    }
+
+    /// Whether so many further changes are better made by [`Self::set_all`].
+    pub fn is_worth_rebuilding(&self, changes: usize) -> bool {
+        changes >= EDITS.max(self.prefixes.len() / 4) || self.edits >= EDITS + self.prefixes.len()
+    }
+
+    /// Builds all nodes anew. Their layout depends on the prefixes and on what is free, on nothing else.
+    ///
+    /// # Errors
+    /// There is no room for both; nothing has changed then.
+    pub fn rebuild<M: Memory>(&mut self, store: &Store<M>, space: &mut Space) -> Result<(), Full> {
+        self.replace(store, space, self.root, Region::all())?;
+        self.edits = 0;
+        Ok(())
+    }
+
+    fn note(&mut self, prefix: (A, u8), target: Option<TargetId>) -> Option<TargetId> {
+        match target {
+            Some(target) => self.prefixes.insert(prefix, target),
+            None => self.prefixes.remove(&prefix),
+        }
+    }
+
+    /// The answer of the longest prefix that covers all of this one.
+    fn cover(&self, (address, length): (A, u8)) -> Slot {
+        let mut bound = (address.first(length), length);
+        while let Some((found, target)) = self.prefixes.range(..=bound).next_back() {
+            // What covers the address and comes no later covers the one that was found, too.
+            let shared = found.0.common(address);
+            if found.1 <= shared {
+                return Slot::leaf(*target);
+            }
+            bound = (address.first(shared), shared);
+        }
+        Slot::MISS
+    }
+
+    /// The prefixes in a region that are longer than it.
+    fn inside(&self, region: Region<A>) -> impl Iterator<Item = Entry<A>> + '_ {
+        let last = (region.base.last(region.length), A::BITS);
+        let within = self.prefixes.range((region.base, region.length)..=last);
+        let longer = within.filter(move |((_, length), _)| *length > region.length);
+        longer.map(|(prefix, target)| (*prefix, *target))
+    }
+
+    /// Brings the nodes in step with a prefix that changed.
+    fn edit<M: Memory>(&self, store: &Store<M>, space: &mut Space, prefix: (A, u8)) -> Result<(), Full> {
+        let mut at = self.root;
+        let mut region = Region::all();
+        loop {
+            let node = Slot::from_word(store.load(at)).node();
+            let Some(node) = node.filter(|node| !self.is_outgrown(region, *node)) else {
+                return self.replace(store, space, at, region);
+            };
+            let stride = length_of(node.stride);
+            let end = region.length + stride;
+            if prefix.1 <= end {
+                return match node.kind {
+                    Kind::Skip => self.replace(store, space, at, region),
+                    Kind::Direct | Kind::Sparse => self.repaint(store, space, (at, node), region, prefix),
+                };
+            }
+            let value = prefix.0.bits(region.length, stride);
+            let next = match node.kind {
+                Kind::Skip => {
+                    let skip = node::read_skip(store, node);
+                    (skip.value == value).then_some(skip.behind)
+                }
+                Kind::Direct | Kind::Sparse => {
+                    node::own_word(store, node, u32::try_from(value).map_err(|_| Full)?)
+                }
+            };
+            match next {
+                Some(next) => (at, region) = (next, region.part(stride, value)),
+                None if node.kind == Kind::Skip => return self.replace(store, space, at, region),
+                None => return self.split(store, space, (at, node), region, value),
+            }
+        }
+    }
+
+    /// Whether a node is replaced by the next edit in its region: it was made for fewer prefixes. A skip
+    /// node of a few bits has one behind it; paths would become too long if others came behind that.
+    fn is_outgrown(&self, region: Region<A>, node: Pointer) -> bool {
+        self.prefixes.is_empty()
+            || (node.kind == Kind::Skip && node.stride < u32::from(SKIP))
+            || (node.kind != Kind::Direct && wants_direct_root(region, self.prefixes.len()))
+    }
+
+    /// Builds everything behind the slot at `at` anew.
+    fn replace<M: Memory>(
+        &self,
+        store: &Store<M>,
+        space: &mut Space,
+        at: u32,
+        region: Region<A>,
+    ) -> Result<(), Full> {
+        let mut builder = Builder::new(store, space);
+        match self.build(&mut builder, region) {
+            Ok(slot) => {
+                publish(store, space, &[(at, slot)]);
+                Ok(())
+            }
+            Err(full) => {
+                builder.abandon();
+                Err(full)
+            }
+        }
+    }
+
+    fn build<M: Memory>(&self, builder: &mut Builder<'_, M>, region: Region<A>) -> Result<Slot, Full> {
+        let inherited = self.cover((region.base, region.length));
+        let inside: Vec<Entry<A>> = self.inside(region).collect();
+        builder.slot(region, inherited, &inside)
+    }
+
+    /// Gives `value`, which shares a leaf with its neighbours, a slot of its own.
+    fn split<M: Memory>(
+        &self,
+        store: &Store<M>,
+        space: &mut Space,
+        (at, node): (u32, Pointer),
+        region: Region<A>,
+        value: u64,
+    ) -> Result<(), Full> {
+        let stride = length_of(node.stride);
+        let mut slots = node::read(store, node);
+        let mut builder = Builder::new(store, space);
+        let place = usize::try_from(value).map_err(|_| Full)?;
+        let built = self.build(&mut builder, region.part(stride, value)).and_then(|slot| {
+            slots[place] = slot;
+            builder.node(node.kind, stride, &slots)
+        });
+        self.finish(builder, built, at, node, &[])
+    }
+
+    /// Gives the values of a node that the prefix covers, and no longer one that ends in the node, their
+    /// new answer.
+    fn repaint<M: Memory>(
+        &self,
+        store: &Store<M>,
+        space: &mut Space,
+        (at, node): (u32, Pointer),
+        region: Region<A>,
+        prefix: (A, u8),
+    ) -> Result<(), Full> {
+        let stride = length_of(node.stride);
+        let end = region.length + stride;
+        let first = usize::try_from(prefix.0.bits(region.length, stride)).map_err(|_| Full)?;
+        let visible = self.visible(prefix, end);
+        let answer = self.cover(prefix);
+        let mut builder = Builder::new(store, space);
+        let mut slots = if node.kind == Kind::Direct { Vec::new() } else { node::read(store, node) };
+        let mut changes = Vec::new();
+        let mut replaced = Vec::new();
+        for value in (first..).zip(visible).filter_map(|(value, visible)| visible.then_some(value)) {
+            let direct = node.unit * underpass_common::fib::flat::UNIT_WORDS
+                + u32::try_from(value).map_err(|_| Full)?;
+            let before = match node.kind {
+                Kind::Direct => Slot::from_word(store.load(direct)),
+                Kind::Sparse | Kind::Skip => slots[value],
+            };
+            let after = if before.is_pointer() {
+                let part = region.part(stride, value as u64);
+                match self.build(&mut builder, part) {
+                    Ok(slot) => slot,
+                    Err(full) => {
+                        builder.abandon();
+                        return Err(full);
+                    }
+                }
+            } else {
+                answer
+            };
+            if before == after {
+                continue;
+            }
+            if node.kind == Kind::Direct {
+                changes.push((direct, after));
+            } else {
+                replaced.push(before);
+                slots[value] = after;
+            }
+        }
+        if node.kind == Kind::Direct {
+            publish(store, space, &changes);
+            return Ok(());
+        }
+        if replaced.is_empty() {
+            return Ok(());
+        }
+        let built = builder.node(node.kind, stride, &slots);
+        self.finish(builder, built, at, node, &replaced)
+    }
+
+    /// Of the values of a node that ends at `end`, from the first that the prefix covers on: whether no
+    /// longer prefix that ends in the node covers it.
+    fn visible(&self, prefix: (A, u8), end: u8) -> Vec<bool> {
+        let mut visible = vec![true; 1 << (end - prefix.1)];
+        for ((address, length), _) in self.inside(Region { base: prefix.0, length: prefix.1 }) {
+            if length <= end {
+                let at = usize::try_from(address.bits(prefix.1, end - prefix.1)).unwrap_or(usize::MAX);
+                visible.iter_mut().skip(at).take(1 << (end - length)).for_each(|visible| *visible = false);
+            }
+        }
+        visible
+    }
+
+    /// Publishes a node in the place of `node`; what it led to stays in use but for `replaced`.
+    fn finish<M: Memory>(
+        &self,
+        builder: Builder<'_, M>,
+        built: Result<Slot, Full>,
+        at: u32,
+        node: Pointer,
+        replaced: &[Slot],
+    ) -> Result<(), Full> {
+        let (store, space) = match built {
+            Ok(_) => builder.into_parts(),
+            Err(full) => {
+                builder.abandon();
+                return Err(full);
+            }
+        };
+        store.publish(at, built?.word());
+        let block = node::block(store, node);
+        space.retire(block);
+        for slot in replaced {
+            for block in blocks(store, *slot, A::BITS).unwrap_or_default() {
+                space.retire(block);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Strides are 1 to 63.
+fn length_of(stride: u32) -> u8 {
+    u8::try_from(stride).unwrap_or(u8::MAX)
+}
+
+/// Publishes slots and gives back what was behind the old ones.
+fn publish<M: Memory>(store: &Store<M>, space: &mut Space, changes: &[Change]) {
+    for (at, slot) in changes {
+        let before = Slot::from_word(store.load(*at));
+        store.publish(*at, slot.word());
+        for block in blocks(store, before, u8::MAX).unwrap_or_default() {
+            space.retire(block);
+        }
+    }
+}
+
+/// All blocks behind the slot of a region that has `bits` bits; `None` when that is not how a table looks.
+pub fn blocks<M: Memory>(store: &Store<M>, slot: Slot, bits: u8) -> Option<Vec<Block>> {
+    let mut found = Vec::new();
+    let mut units = 0;
+    let mut pending = vec![(slot, u32::from(bits))];
+    while let Some((slot, bits)) = pending.pop() {
+        if !slot.is_pointer() {
+            continue;
+        }
+        let node = slot.node().filter(|node| node::is_sound(store, *node) && node.stride <= bits)?;
+        let block = node::block(store, node);
+        units += block.units;
+        if block.unit + block.units > store.units() || units > store.units() {
+            return None;
+        }
+        found.push(block);
+        let next: Vec<u32> = if node.kind == Kind::Skip {
+            let skip = node::read_skip(store, node);
+            // The slot for all other bits is the one of what covers the region.
+            if Slot::from_word(store.load(skip.other)).is_pointer() {
+                return None;
+            }
+            vec![skip.behind]
+        } else {
+            node::slots(store, node).into_iter().map(|(index, _)| index).collect()
+        };
+        pending
+            .extend(next.into_iter().map(|index| (Slot::from_word(store.load(index)), bits - node.stride)));
+    }
+    Some(found)
+}
+
+/// The answers behind a slot as the fewest prefixes that give them, none of which covers another.
+/// The blocks behind it must be sound ([`blocks`]).
+fn pieces<A: Address, M: Memory>(store: &Store<M>, root: Slot) -> Vec<Entry<A>> {
+    let mut found = Vec::new();
+    let mut run: Option<(A, A, TargetId)> = None;
+    let mut flush = |run: Option<(A, A, TargetId)>| {
+        if let Some((first, last, target)) = run {
+            found.extend(prefixes_of(first, last).into_iter().map(|prefix| (prefix, target)));
+        }
+    };
+    walk(store, Region::all(), root, &mut |first: A, last, slot| {
+        let target = slot.target();
+        match (&mut run, target) {
+            (Some((_, end, same)), Some(target)) if *same == target && end.next() == Some(first) => {
+                *end = last
+            }
+            _ => {
+                flush(run.take());
+                run = target.map(|target| (first, last, target));
+            }
+        }
+    });
+    flush(run.take());
+    found
+}
+
+/// Calls `see` with the leaves behind a slot, in the order of their addresses.
+fn walk<A: Address, M: Memory>(
+    store: &Store<M>,
+    region: Region<A>,
+    slot: Slot,
+    see: &mut impl FnMut(A, A, Slot),
+) {
+    let left = A::BITS - region.length;
+    let Some(node) = slot.node().filter(|node| node.stride <= u32::from(left)) else {
+        return see(region.base, region.base.last(region.length), slot);
+    };
+    let stride = length_of(node.stride);
+    let load = |index| Slot::from_word(store.load(index));
+    if node.kind == Kind::Skip {
+        let skip = node::read_skip(store, node);
+        let (other, part) = (load(skip.other), region.part(stride, skip.value));
+        if let Some(last) = part.base.previous().filter(|last| *last >= region.base) {
+            see(region.base, last, other);
+        }
+        walk(store, part, load(skip.behind), see);
+        let end = region.base.last(region.length);
+        if let Some(first) = part.base.last(part.length).next().filter(|first| *first <= end) {
+            see(first, end, other);
+        }
+        return;
+    }
+    let mut value = 0;
+    for (index, count) in node::slots(store, node) {
+        let (first, last) = (region.part(stride, value), region.part(stride, value + u64::from(count) - 1));
+        if count == 1 {
+            walk(store, first, load(index), see);
+        } else {
+            see(first.base, last.base.last(last.length), load(index));
+        }
+        value += u64::from(count);
+    }
+}
