@@ -93,19 +93,15 @@ impl PrefixTable {
             Self::Flat(table) => {
                 table.set((view, prefix), target).map_err(|refusal| refused(prefix, refusal))
             }
-            Self::LpmTrie(trie) => match target {
-                Some(target) => {
-                    let key = lpm_key(view, prefix)
-                        .map_err(|source| MapError::new(map::FIB4, "set", prefix, source))?;
-                    let written = trie.insert(&key, target, 0);
-                    written.map_err(|error| failed(map::FIB4, "set", prefix, error))
-                }
-                None => {
-                    let Ok(key) = lpm_key(view, prefix) else { return Ok(()) };
-                    missing_is_fine(trie.remove(&key))
-                        .map_err(|error| failed(map::FIB4, "delete", prefix, error))
-                }
-            },
+            Self::LpmTrie(trie) => {
+                let key = lpm_key(view, prefix)
+                    .map_err(|source| MapError::new(map::FIB4, "set", prefix, source))?;
+                let written = match target {
+                    Some(target) => trie.insert(&key, target, 0),
+                    None => missing_is_fine(trie.remove(&key)),
+                };
+                written.map_err(|error| failed(map::FIB4, "set", prefix, error))
+            }
         }
     }
 

@@ -209,9 +209,8 @@ pub fn lookup4(words: &impl Words, view: ViewId, address: [u8; 4]) -> Option<Tar
 /// Longest match of an IPv6 address (network order) in a view; `None`: no prefix covers it.
 #[inline(always)]
 pub fn lookup6(words: &impl Words, view: ViewId, address: [u8; 16]) -> Option<TargetId> {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
-    let mut key = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-    let mut rest = u64::from_be_bytes([i, j, k, l, m, n, o, p]);
+    let ([high, low], []) = address.as_chunks::<8>() else { return None };
+    let (mut key, mut rest) = (u64::from_be_bytes(*high), u64::from_be_bytes(*low));
     let mut slot = Slot(words.word(directory(view, true)));
     for _ in 0..NODES6 {
         if !slot.is_pointer() {

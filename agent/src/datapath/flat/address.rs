@@ -40,7 +40,6 @@ macro_rules! address {
             clippy::cast_possible_truncation,
             reason = "counts of bits are at most 128, values fit their bits"
         )]
-        #[expect(clippy::cast_lossless, reason = "a cast that both widths share")]
         impl Address for $type {
             const BITS: u8 = <$type>::BITS as u8;
             const ZERO: Self = 0;
@@ -125,7 +124,8 @@ mod tests {
 
     #[test]
     fn ranges_become_the_fewest_prefixes() {
-        let cases: &[(u32, u32, &[(u32, u8)])] = &[
+        type Case = (u32, u32, &'static [(u32, u8)]);
+        let cases: &[Case] = &[
             (0, u32::MAX, &[(0, 0)]),
             (0, 0, &[(0, 32)]),
             (1, 6, &[(1, 32), (2, 31), (4, 31), (6, 32)]),

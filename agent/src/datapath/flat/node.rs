@@ -17,9 +17,9 @@ fn cells(stride: u32) -> u32 {
 }
 
 /// The low and the high word of a bitmap.
-fn halves(bitmap: u64) -> [u32; 2] {
-    let [a, b, c, d, e, f, g, h] = bitmap.to_le_bytes();
-    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
+#[expect(clippy::cast_possible_truncation, reason = "takes 32 bits of 64")]
+const fn halves(bitmap: u64) -> [u32; 2] {
+    [bitmap as u32, (bitmap >> 32) as u32]
 }
 
 /// Bit n: slot n differs from the one before it, or is the first.
@@ -145,7 +145,7 @@ pub fn own_word<M: Memory>(store: &Store<M>, node: Pointer, value: u32) -> Optio
         return Some(node.unit * UNIT_WORDS + value);
     }
     let (bitmap, first) = cell(store, node, value);
-    let at = value & (CELL as u32 - 1);
+    let at = value & ((1 << CELL_BITS) - 1);
     let last = (1u64 << node.stride.min(CELL_BITS)) - 1;
     let begins = |at: u32| u64::from(at) > last || bitmap >> at & 1 == 1;
     (begins(at) && begins(at + 1)).then(|| first + rank(bitmap, value) - 1)

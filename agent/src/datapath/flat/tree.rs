@@ -220,7 +220,7 @@ impl<A: Address> Tree<A> {
             slots[place] = slot;
             builder.node(node.kind, stride, &slots)
         });
-        self.finish(builder, built, at, node, &[])
+        Self::finish(builder, built, at, node, &[])
     }
 
     /// Gives the values of a node that the prefix covers, and no longer one that ends in the node, their
@@ -279,7 +279,7 @@ impl<A: Address> Tree<A> {
             return Ok(());
         }
         let built = builder.node(node.kind, stride, &slots);
-        self.finish(builder, built, at, node, &replaced)
+        Self::finish(builder, built, at, node, &replaced)
     }
 
     /// Of the values of a node that ends at `end`, from the first that the prefix covers on: whether no
@@ -297,7 +297,6 @@ impl<A: Address> Tree<A> {
 
     /// Publishes a node in the place of `node`; what it led to stays in use but for `replaced`.
     fn finish<M: Memory>(
-        &self,
         builder: Builder<'_, M>,
         built: Result<Slot, Full>,
         at: u32,
@@ -385,7 +384,7 @@ fn pieces<A: Address, M: Memory>(store: &Store<M>, root: Slot) -> Vec<Entry<A>> 
         let target = slot.target();
         match (&mut run, target) {
             (Some((_, end, same)), Some(target)) if *same == target && end.next() == Some(first) => {
-                *end = last
+                *end = last;
             }
             _ => {
                 flush(run.take());

@@ -147,7 +147,9 @@ fn cluster_of_ten_thousand_blocks() {
     changes.sort_unstable();
     changes.dedup_by_key(|change| change.0);
     assert_eq!(table.set_all(&changes), []);
-    changes.iter().for_each(|change| model.set(*change));
+    for change in &changes {
+        model.set(*change);
+    }
     let seen: Vec<_> = changes.iter().map(|((_, prefix), _)| *prefix).collect();
     check(&table, &model, &seen);
     assert!(table.usage().used < 700 << 10, "{:?}", table.usage());

@@ -69,10 +69,10 @@ fn readers_never_see_a_mixture() {
     thread::scope(|scope| {
         let stop = Stop(&readers.stop);
         let mut handles = Vec::new();
-        for (number, count) in readers.counts.iter().enumerate() {
+        for (number, count) in (1u32..).zip(&readers.counts) {
             let (store, stop) = (Store(Shared(Arc::clone(&memory))), &readers.stop);
             handles.push(scope.spawn(move || {
-                let mut random = number as u32 + 1;
+                let mut random = number;
                 let mut wrong = None;
                 while !stop.load(Ordering::Relaxed) {
                     random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
