@@ -5,7 +5,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use underpass_common::nexthop::{NEXT_HOP_LIVE, NextHop as RawRow};
+use underpass_common::nexthop::{NEXT_HOP_LIVE, NextHop as RawRow, PORT_EGRESS, PORT_TX};
 use underpass_common::reason::Reason;
 
 use self::world::{ROOMY, Way, World, address, forward, found, hop, net, pass};
@@ -47,6 +47,24 @@ fn prefixes_of_equal_content_share_a_target() {
     assert_eq!((totals.prefixes, totals.prefixes_forwarding), (51, 51));
     assert_eq!((totals.targets, totals.next_hops, totals.next_hops_live), (2, 2, 2));
     assert!(totals.synced);
+}
+
+#[test]
+fn port_that_only_sends_back_has_live_rows() {
+    let mut world = World::new();
+    let hops = [hop(3, 1), hop(4, 1)];
+    world.set("10.0.0.0/24", forward(&hops));
+    let (mut xdp, mut maps) = start(&world);
+    for (egress, tx) in [(false, true), (true, true), (false, true), (false, false), (false, true)] {
+        let facts = world.facts.get_mut(&3).expect("a port");
+        (facts.egress, facts.tx) = (egress, tx);
+        world.full(&mut xdp, &mut maps);
+        let sends = maps.tables().ports[&3].flags & (PORT_EGRESS | PORT_TX);
+        assert_eq!(sends, if egress { PORT_EGRESS } else { 0 } | if tx { PORT_TX } else { 0 });
+        assert_eq!(share(&flows(&maps, "10.0.0.1"), &hops[0]) > 0, tx, "{egress} {tx}");
+        assert_eq!(maps.violations(), &[] as &[String]);
+        assert!(xdp.totals().synced);
+    }
 }
 
 #[test]
