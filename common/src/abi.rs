@@ -62,7 +62,7 @@ pub const TARGET_ENTRIES: u32 = 65_536;
 /// Number of hash buckets over all groups.
 pub const BUCKET_ENTRIES: u32 = 262_144;
 /// Most buckets that one group may have; the number is a power of two.
-pub const MAX_GROUP_BUCKETS: u32 = 1024;
+pub const MAX_GROUP_BUCKETS: u32 = 4096;
 /// Number of next-hop rows. Row 0 is never live.
 pub const NEXT_HOP_ENTRIES: u32 = 65_536;
 /// Room for reasons in the counter map; [`crate::reason::Reason`] must stay below it.

@@ -137,6 +137,8 @@ impl XdpReconciler {
         let reach = self.reach(environment);
         self.reached.take_if(|(egress, _)| *egress != reach.egress);
         let changed = self.rows.refresh(delta, &reach);
+        // First of all what is dead: from here on no packet takes it, and groups may take their time.
+        self.rows.prepare(&mut writer);
         self.targets.liveness_changed(&changed, &self.rows);
         self.publish_targets(&reach, &mut writer);
         finish(writer)

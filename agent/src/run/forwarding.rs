@@ -87,6 +87,7 @@ impl Forwarding {
             control_problem: None,
             failures: Vec::new(),
         };
+        forwarding.refresh_rows(state, &Delta::full());
         forwarding.kernel_changed(state, &Delta::full(), now);
         forwarding.detach_leftovers()?;
         forwarding.work(state, now);
@@ -94,13 +95,17 @@ impl Forwarding {
         Ok(forwarding)
     }
 
-    /// Carries a change of the kernel's state through to the maps: rows first, then what has to be
-    /// compiled.
-    pub fn kernel_changed(&mut self, state: &State, delta: &Delta, now: Instant) {
+    /// Carries a change of links and neighbours through to the rows: at once, however many prefixes
+    /// there are.
+    pub fn refresh_rows(&mut self, state: &State, delta: &Delta) {
         let resolve = |next_hop: &_| resolve(next_hop, state);
         let environment = Environment { ports: &self.ports, resolve: &resolve };
         let rows = self.reconciler.refresh_rows(self.datapath.maps(), delta, environment);
         self.note(&rows);
+    }
+
+    /// Carries a change of the kernel's state through to the maps, after [`Self::refresh_rows`].
+    pub fn kernel_changed(&mut self, state: &State, delta: &Delta, now: Instant) {
         let mut changed = self.compiler.update(state, delta);
         let gone = self.follow_ports(state, &mut changed, now);
         self.write(state, &changed);
