@@ -90,8 +90,9 @@ pub struct Control {
     pub lease_until: u64,
     /// Kill switch: 1 forwards, anything else passes every packet (`underpass off`).
     pub enabled: u32,
-    /// Keeps the layout free of implicit padding; 0.
-    pub reserved: u32,
+    /// Goes into the choice of a group's bucket, so that routers in series do not split flows alike; see
+    /// [`crate::flowhash::seeded`].
+    pub flow_seed: u32,
 }
 const _: () = assert!(size_of::<Control>() == 16);
 

@@ -35,6 +35,7 @@ pub mod settle;
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -122,9 +123,15 @@ impl Datapath {
         let folder = pins::create(bpffs)?;
         let claim = pins::claim(bpffs)?;
         let mut ebpf = loader::load(&folder, engine)?;
-        let control = ControlWord::new(bpf_maps::take(&mut ebpf, map::CONTROL)?, folder.clone());
+        let mut control = ControlWord::new(bpf_maps::take(&mut ebpf, map::CONTROL)?, folder.clone());
         let hz = measure_hz(&mut ebpf, engine)?;
         let maps = BpfMaps::take(ebpf, folder.clone(), engine)?;
+        // Kept as long as the maps are: a restart moves no flow.
+        control.update(|control| {
+            if control.flow_seed == 0 {
+                control.flow_seed = fresh_seed();
+            }
+        })?;
         let numbers = Numbers::adopt(maps.ports()?.iter().map(|row| (row.ifindex, row.number)));
         let policy = Policy { generic: false, frags: takes_frags(engine) };
         tracing::info!(folder = %folder.display(), hz, frags = policy.frags, "XDP programs loaded");
@@ -284,6 +291,13 @@ impl Datapath {
     fn jiffies(&mut self) -> Result<u64, DatapathError> {
         jiffies(self.maps.ebpf(), self.engine)
     }
+}
+
+/// A seed of the flow hash that no other node is likely to have.
+fn fresh_seed() -> u32 {
+    // Keyed by the system's random numbers, once per value.
+    let random = RandomState::new().hash_one(std::process::id());
+    u32::try_from(random >> 32).unwrap_or_default().max(1)
 }
 
 /// Whether the forwarding program of the object takes frames in several buffers.

@@ -3,6 +3,7 @@
 mod attaching;
 mod control;
 mod generic;
+mod groups;
 mod hairpin;
 mod handover;
 mod pinned;

@@ -30,13 +30,15 @@ impl Wire {
         assert_eq!(sent, frame.len());
     }
 
-    /// The next frame that carries this Ethernet source.
+    /// The next IPv4 frame that carries this Ethernet source.
     pub fn receive_from(&self, source_mac: [u8; 6]) -> Vec<u8> {
         let deadline = Instant::now() + SOON;
         let mut buffer = vec![0; 10_000];
         loop {
             match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(length) if buffer[6..12] == source_mac => return buffer[..length].to_vec(),
+                Ok(length) if buffer[6..14] == [&source_mac[..], &[8, 0]].concat() => {
+                    return buffer[..length].to_vec();
+                }
                 Ok(_) => {}
                 Err(error) if std::io::Error::from(error).kind() == ErrorKind::WouldBlock => {
                     assert!(Instant::now() < deadline, "no frame from {source_mac:02x?}");

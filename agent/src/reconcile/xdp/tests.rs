@@ -49,6 +49,43 @@ fn prefixes_of_equal_content_share_a_target() {
     assert!(totals.synced);
 }
 
+/// Two groups of 255 next hops take all buckets of [`ROOMY`].
+#[test]
+fn groups_without_buckets_are_left_to_the_kernel_until_there_are_some() {
+    let mut world = World::new();
+    let all: Vec<NextHop> =
+        [3, 4].into_iter().flat_map(|port| (1..=128).map(move |n| hop(port, n))).collect();
+    let without = |left_out: usize| {
+        let hops = all.iter().enumerate().filter(|(at, _)| *at != left_out).map(|(_, hop)| *hop);
+        forward(&hops.collect::<Vec<_>>())
+    };
+    for group in 0..4 {
+        world.set(&format!("10.0.{group}.0/24"), without(group));
+    }
+    let (mut xdp, mut maps) = start(&world);
+    let starved = |xdp: &XdpReconciler| -> Vec<usize> {
+        let prefix = |group: &usize| xdp.prefix(0, net(&format!("10.0.{group}.0/24"))).expect("in the table");
+        (0..4).filter(|group| prefix(group).pass == Some(Reason::TableFull)).collect()
+    };
+    assert_eq!(starved(&xdp), [2, 3]);
+    assert!(!xdp.totals().synced);
+    let problems = xdp.problems().join("\n");
+    assert!(problems.contains("2 prefixes (10.0.2.0/24 first)"), "{problems}");
+    assert!(problems.contains("hash-bucket table"), "{problems}");
+
+    world.remove("10.0.0.0/24");
+    world.full(&mut xdp, &mut maps);
+    let left: Vec<_> = (1..4)
+        .filter(|group| xdp.prefix(0, net(&format!("10.0.{group}.0/24"))).expect("there").pass.is_some())
+        .collect();
+    assert_eq!(left.len(), 1, "one of them got the room: {left:?}");
+    world.remove("10.0.1.0/24");
+    world.full(&mut xdp, &mut maps);
+    assert!(xdp.totals().synced, "{:?}", xdp.problems());
+    assert_eq!(share(&flows(&maps, "10.0.3.1"), &all[200]), 16);
+    assert_eq!(maps.violations(), &[] as &[String]);
+}
+
 #[test]
 fn port_that_only_sends_back_has_live_rows() {
     let mut world = World::new();
