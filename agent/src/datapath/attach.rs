@@ -92,7 +92,17 @@ pub fn attach(
         pins::remove(&pin)?;
         pinned = None;
     }
-    let rung = preflight::rung(&facts, policy, pinned.as_ref().map(|(_, id)| *id))?;
+    let ours = pinned.as_ref().map(|(_, id)| *id);
+    let rung = match preflight::rung(&facts, policy, ours) {
+        Ok(rung) => rung,
+        Err(refusal) => {
+            if !policy.generic && ours.and_then(runs) == Some(AttachMode::Generic) {
+                // An earlier agent was allowed to.
+                pins::remove(&pin)?;
+            }
+            return Err(refusal.into());
+        }
+    };
     let wanted = if rung == Rung::Native { AttachMode::Native } else { AttachMode::Generic };
     let fd = program.fd()?.as_fd();
     if let Some((link, id)) = pinned {
@@ -144,8 +154,10 @@ fn climb(
             Err(source) => return Err(refused(&facts.name, source)),
         },
     };
+    let link = XdpLink::attach(program, facts.ifindex, Mode::Generic);
+    let link = link.map_err(|source| refused(&facts.name, source))?;
     tracing::warn!(interface = facts.name, %because, "generic mode, as datapath.generic allows");
-    XdpLink::attach(program, facts.ifindex, Mode::Generic).map_err(|source| refused(&facts.name, source))
+    Ok(link)
 }
 
 /// What an attached port can do now: the peer of a veth may have changed.

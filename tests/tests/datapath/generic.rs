@@ -115,6 +115,13 @@ fn port_that_can_run_native_again_is_lifted_by_the_next_attach() {
         assert_eq!(rig.program("g0").expect("it outlives the agent").2, GENERIC);
 
         let mut datapath = rig.load();
+        let facts = datapath.attach(index("g0"), "g0");
+        assert_eq!((facts.attached, rig.program("g0")), (false, None), "no longer allowed: {facts:?}");
+        datapath.allow_generic(true);
+        assert_eq!(datapath.attach(index("g0"), "g0").mode, Some(AttachMode::Generic));
+        drop(datapath);
+
+        let mut datapath = rig.load();
         datapath.allow_generic(true);
         assert_eq!(datapath.attach(index("g0"), "g0").mode, Some(AttachMode::Generic), "swapped in");
         rig.router.run("ethtool", ["-L", "g0", "rx", "2"]).expect("the second queue");

@@ -1,7 +1,9 @@
 //! From one agent to the next, and from one interface to the next of its name or number.
 
+use aya::maps::{Array, Map, MapData};
 use underpass::datapath::maps::FibMaps;
 use underpass::datapath::{Datapath, pins};
+use underpass_common::abi::{Control, map};
 use underpass_common::nexthop::{PORT_EGRESS, PORT_INGRESS, Port};
 
 use crate::rig::{Rig, index, problem};
@@ -35,6 +37,27 @@ fn new_agent_adopts_maps_links_and_port_numbers() {
         let mut datapath = rig.load();
         assert_eq!(datapath.attached().expect("readable"), [e0], "the defunct link is dropped");
         assert!(datapath.attach(index("e1"), "e1").attached);
+    });
+}
+
+#[test]
+fn seed_of_the_flow_hash_stays_as_long_as_the_maps() {
+    let Some(rig) = Rig::raise() else { return };
+    rig.in_router(|| {
+        let folder = pins::folder(&rig.bpffs());
+        let seed = || {
+            let data = MapData::from_pin(pins::map(&folder, map::CONTROL)).expect("pinned");
+            let control = Array::<_, Control>::try_from(Map::Array(data)).expect("the control map");
+            control.get(&0, 0).expect("readable").flow_seed
+        };
+        drop(rig.load());
+        let first = seed();
+        assert_ne!(first, 0, "a node has a seed of its own");
+        drop(rig.load());
+        assert_eq!(seed(), first, "a restart moves no flow");
+        pins::flush(&rig.bpffs()).expect("flushed");
+        drop(rig.load());
+        assert_ne!(seed(), first, "one in four thousand million runs fails here");
     });
 }
 
