@@ -93,7 +93,7 @@ mod tests {
         let mut load = vec![0u32; members as usize];
         let mut count = 0;
         for i in 0..COUNT {
-            let hash = hash4(flow(0x0a00_0000 + i / 64, 0x0ae9_4001, 6, (i % 64) << 16 | 443));
+            let hash = hash4(flow(0x0a00_0000 + i / 64, 0x0ae9_4001, 6, (i % 64) << 16 | 0x01bb));
             // Buckets are dealt out in turn on both.
             if seeded(hash, first) & 1023 & (members - 1) == 0 {
                 load[(seeded(hash, second) & 1023 & (members - 1)) as usize] += 1;
