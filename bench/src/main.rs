@@ -4,6 +4,7 @@
 
 mod chart;
 mod column;
+mod failover;
 mod forward;
 mod machine;
 mod object;
@@ -22,10 +23,13 @@ use clap::Parser;
 enum Command {
     /// A packet's cost by plain Linux forwarding, by the kernel's lookup helper, by Underpass and without a lookup.
     Forward(forward::Args),
+    /// Time from a link or neighbour failure to the last next-hop row, by the number of prefixes.
+    Failover(failover::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Forward(args) => forward::run(&args),
+        Command::Failover(args) => failover::run(&args),
     }
 }

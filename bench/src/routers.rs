@@ -77,7 +77,7 @@ impl Routers {
 fn start_rivals() -> anyhow::Result<Ebpf> {
     let mut object = object::open()?;
     let egress = if_nametoindex(EGRESS)?;
-    let control = Control { lease_until: u64::MAX, enabled: 1, reserved: 0 };
+    let control = Control { lease_until: u64::MAX, enabled: 1, flow_seed: 0 };
     Array::try_from(object::map(&mut object, abi::map::CONTROL)?)?.set(0, control, 0)?;
     let row = NextHop {
         ifindex: egress,

@@ -62,7 +62,7 @@ pub const TARGET_ENTRIES: u32 = 65_536;
 /// Number of hash buckets over all groups.
 pub const BUCKET_ENTRIES: u32 = 262_144;
 /// Most buckets that one group may have; the number is a power of two.
-pub const MAX_GROUP_BUCKETS: u32 = 1024;
+pub const MAX_GROUP_BUCKETS: u32 = 4096;
 /// Number of next-hop rows. Row 0 is never live.
 pub const NEXT_HOP_ENTRIES: u32 = 65_536;
 /// Room for reasons in the counter map; [`crate::reason::Reason`] must stay below it.
@@ -90,8 +90,9 @@ pub struct Control {
     pub lease_until: u64,
     /// Kill switch: 1 forwards, anything else passes every packet (`underpass off`).
     pub enabled: u32,
-    /// Keeps the layout free of implicit padding; 0.
-    pub reserved: u32,
+    /// Goes into the choice of a group's bucket, so that routers in series do not split flows alike; see
+    /// [`crate::flowhash::seeded`].
+    pub flow_seed: u32,
 }
 const _: () = assert!(size_of::<Control>() == 16);
 

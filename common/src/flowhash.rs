@@ -31,6 +31,21 @@ pub const fn hash4(flow: Flow4) -> u32 {
     (hash >> 32) as u32
 }
 
+/// The hash by which this node picks a bucket. Two nodes with different seeds split the flows that they
+/// share independently of each other: without that, a router behind one that has chosen by the same
+/// hash sees only flows of a few buckets and loads a few of its next hops (polarisation).
+///
+/// A bijection of the hash for every seed: what was spread evenly stays so.
+#[inline(always)]
+pub const fn seeded(hash: u32, seed: u32) -> u32 {
+    // The low bits, which pick the bucket, take in the high ones before and after the multiplication;
+    // a plain exclusive or would only rename the buckets.
+    let mut hash = hash ^ seed;
+    hash = (hash ^ hash >> 16).wrapping_mul(0x85eb_ca6b);
+    hash = (hash ^ hash >> 13).wrapping_mul(0xc2b2_ae35);
+    hash ^ hash >> 16
+}
+
 /// Two halves of a word. The byte order is fixed, so that a hash means the same on every machine.
 #[inline(always)]
 const fn join(high: [u8; 4], low: [u8; 4]) -> u64 {
@@ -69,6 +84,45 @@ mod tests {
                 (f64::from(load[member]) / share - 1.0).abs()
             })
             .fold(0.0, f64::max)
+    }
+
+    /// How evenly a second router splits over `members` what a first one sends it: worst deviation, in
+    /// standard deviations of chance.
+    fn polarisation(members: u32, first: u32, second: u32) -> f64 {
+        const COUNT: u32 = 60_000;
+        let mut load = vec![0u32; members as usize];
+        let mut count = 0;
+        for i in 0..COUNT {
+            let hash = hash4(flow(0x0a00_0000 + i / 64, 0x0ae9_4001, 6, (i % 64) << 16 | 0x01bb));
+            // Buckets are dealt out in turn on both.
+            if seeded(hash, first) & 1023 & (members - 1) == 0 {
+                load[(seeded(hash, second) & 1023 & (members - 1)) as usize] += 1;
+                count += 1;
+            }
+        }
+        let share = f64::from(count) / f64::from(members);
+        load.iter().map(|load| (f64::from(*load) - share).abs() / share.sqrt()).fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn routers_in_series_split_independently() {
+        for members in [2, 4, 16] {
+            assert!(polarisation(members, 7, 7) > 100.0, "the same seed sends all to one member");
+            for (first, second) in [(0, 1), (7, 8), (1, 0x8000_0001), (0xdead_beef, 0x1234_5678)] {
+                let worst = polarisation(members, first, second);
+                assert!(worst < 4.5, "{members} members, seeds {first} and {second}: {worst:.1}");
+            }
+        }
+    }
+
+    #[test]
+    fn seed_keeps_the_hash_a_bijection() {
+        for seed in [0, 1, 0xffff_ffff, 0x1357_9bdf] {
+            let mut seen = std::collections::BTreeSet::new();
+            for hash in (0..=u32::MAX).step_by(65_521) {
+                assert!(seen.insert(seeded(hash, seed)), "{hash:#x} with {seed:#x}");
+            }
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use underpass_common::reason::Reason;
 
 use crate::forward::{Engine, Hop, Steps};
 use crate::frame::Frame;
-use crate::maps::{UP_BUCKETS, UP_FIB4, UP_NEXT_HOPS, UP_TARGETS};
+use crate::maps::{UP_BUCKETS, UP_CONTROL, UP_FIB4, UP_NEXT_HOPS, UP_TARGETS};
 
 const KIND_PASS: u32 = TargetKind::Pass as u32;
 const KIND_NEXT_HOP: u32 = TargetKind::NextHop as u32;
@@ -56,7 +56,9 @@ impl<L: Lookup> Engine for Tables<L> {
         steps.next_hop = match target.kind {
             KIND_NEXT_HOP => target.index,
             KIND_GROUP => {
-                steps.flow_hash = flowhash::hash4(packet.flow(ports(frame, packet)));
+                let hash = flowhash::hash4(packet.flow(ports(frame, packet)));
+                let seed = UP_CONTROL.get(0).map_or(0, |control| control.flow_seed);
+                steps.flow_hash = flowhash::seeded(hash, seed);
                 let bucket = target.index.wrapping_add(steps.flow_hash & target.mask);
                 *UP_BUCKETS.get(bucket).ok_or(Reason::TableInconsistent)?
             }

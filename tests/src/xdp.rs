@@ -1,6 +1,6 @@
 //! Making a veth end behave like a NIC's link partner.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::EbpfLoader;
@@ -33,6 +33,11 @@ impl PassProgram {
         program.load().context("cannot load the pass program")?;
         program.pin(&pin).with_context(|| format!("cannot pin the pass program to {}", pin.display()))?;
         Ok(Self { pin })
+    }
+
+    /// Where it is pinned.
+    pub fn pin(&self) -> &Path {
+        &self.pin
     }
 
     /// Attaches it to `interface` in driver mode, for as long as the interface lives, and has checksums

@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::datapath::facts::DriverFacts;
+
 /// Version of the reports.
 pub const SCHEMA: u32 = 1;
 
@@ -107,8 +109,10 @@ pub struct PortStatus {
     pub interface: String,
     /// Index.
     pub ifindex: u32,
-    /// XDP is attached in the driver.
+    /// XDP is attached.
     pub attached: bool,
+    /// Where: "native" (in the driver) or "generic" (in the stack); absent when it is not attached.
+    pub mode: Option<String>,
     /// Packets from it may be forwarded.
     pub ingress: bool,
     /// Other ports may redirect to it.
@@ -117,6 +121,12 @@ pub struct PortStatus {
     pub tx: bool,
     /// Why it is not fully usable.
     pub problem: Option<String>,
+    /// What restricts nothing and is worth knowing.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// What the kernel told about the interface when it was looked at last; absent when it is not attached.
+    #[serde(default)]
+    pub facts: Option<DriverFacts>,
 }
 
 /// BGP side of [`Status`].

@@ -90,6 +90,10 @@ pub struct Datapath {
     pub services: Services,
     /// How long the program forwards without a sign of life from the agent.
     pub lease: Duration,
+    /// Ports without native XDP may run the program in generic mode, where that is exact.
+    pub generic: bool,
+    /// How long a port is waited for, after its program was attached, before the next is attached.
+    pub carrier_wait: Duration,
 }
 
 /// The optional keys at their defaults; `ports` and `accelerate` have none and are empty.
@@ -102,6 +106,8 @@ impl Default for Datapath {
             fib: Engine::Flat,
             services: Services::Pass,
             lease: Duration::from_mins(1),
+            generic: false,
+            carrier_wait: Duration::from_secs(10),
         }
     }
 }

@@ -88,6 +88,8 @@ fn read_datapath(mut section: Section<'_, '_>) -> Datapath {
         services: section.or("services", default.services),
         fib: section.or("fib", default.fib),
         lease: section.or("lease", default.lease),
+        generic: section.or("generic", default.generic),
+        carrier_wait: section.or("carrier_wait", default.carrier_wait),
     };
     section.finish();
     datapath

@@ -61,6 +61,8 @@ fn every_key_is_read() {
         service_ranges = ["10.233.0.0/18"]
         services = "forward"
         lease = "10s"
+        generic = true
+        carrier_wait = "2s"
         [kernel]
         table = 254
         protocol = 211
@@ -105,6 +107,8 @@ fn every_key_is_read() {
     assert_eq!(datapath.services, Services::Forward);
     assert_eq!(datapath.service_ranges, ["10.233.0.0/18".parse().expect("a prefix")]);
     assert_eq!(datapath.lease.as_secs(), 10);
+    assert!(datapath.generic);
+    assert_eq!(datapath.carrier_wait.as_secs(), 2);
     assert_eq!(
         (config.kernel.table, config.kernel.protocol, config.kernel.metric, config.kernel.flush_on_stop),
         (254, 211, 16, true)

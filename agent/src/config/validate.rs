@@ -88,6 +88,7 @@ const INTERFACE_NAME_BYTES: usize = 15;
 const LEASE_MIN: Duration = Duration::from_secs(5);
 /// Above this a dead agent's table lives too long.
 const LEASE_MAX: Duration = Duration::from_hours(1);
+const CARRIER_WAIT_MAX: Duration = Duration::from_mins(1);
 
 fn check_datapath(datapath: &Datapath, findings: &mut Findings) {
     for (index, pattern) in datapath.ports.iter().enumerate() {
@@ -107,6 +108,10 @@ fn check_datapath(datapath: &Datapath, findings: &mut Findings) {
              agent's table live on; the default is \"60s\""
         );
         findings.error("datapath.lease", message);
+    }
+    if datapath.carrier_wait > CARRIER_WAIT_MAX {
+        let wait = format_duration(datapath.carrier_wait);
+        findings.error("datapath.carrier_wait", format!("{wait} is above 1m; the default is \"10s\""));
     }
 }
 

@@ -1,87 +1,154 @@
-//! Reads [`DriverFacts`] by rtnetlink and by the `netdev` family of generic netlink.
+//! Reads [`DriverFacts`] by rtnetlink, by the `netdev` and `ethtool` families of generic netlink, and by
+//! `SIOCETHTOOL`.
 //!
-//! Blocking, one short exchange per question: a port is attached once, not per packet.
+//! Blocking, a few short exchanges: ports are looked at when they are attached and once a second, not
+//! per packet. What a device or an older kernel does not tell is unknown, which is no error.
 
 use std::io;
 
-use netlink_packet_core::{
-    DefaultNla, Emitable, NLM_F_ACK, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, NetlinkSerializable, NlasIterator,
-};
+use netlink_packet_core::Nla as _;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+    InfoBridge, InfoData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+    LinkXdp, XdpAttached,
 };
-use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
-use netlink_sys::{Socket, SocketAddr};
+use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::preflight::{AttachMode, AttachedProgram, DriverFacts};
+use super::ethtool;
+use super::facts::{AttachMode, AttachedProgram, DriverFacts, Master, Peer, Upper};
+use super::genetlink::{self, invalid, value};
 use crate::netlink::model::IfIndex;
+use crate::sys;
 
-// include/uapi/linux/genetlink.h
-const GENL_ID_CTRL: u16 = 16;
-const CTRL_CMD_GETFAMILY: u8 = 3;
-const CTRL_ATTR_FAMILY_ID: u16 = 1;
-const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 // include/uapi/linux/netdev.h
-const NETDEV_FAMILY_NAME: &[u8] = b"netdev\0";
 const NETDEV_CMD_DEV_GET: u8 = 1;
 const NETDEV_A_DEV_IFINDEX: u16 = 1;
 const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
+/// `IFLA_TUN_VNET_HDR` of `include/uapi/linux/if_link.h`.
+const IFLA_TUN_VNET_HDR: u16 = 5;
+
+/// Ranges of the numbers that CPUs can have: "0-3" or "0,2-5".
+const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 
 /// Asks the kernel about an interface of this thread's network namespace.
 ///
 /// # Errors
 /// No such interface (`ENODEV`), or netlink fails.
 pub fn driver_facts(ifindex: IfIndex) -> io::Result<DriverFacts> {
+    let link = link(ifindex)?;
+    let mut facts = facts_of_link(&link);
+    if let Some(master) = &mut facts.master
+        && let Ok(link) = self::link(master.ifindex)
+    {
+        *master = master_of_link(&link);
+    }
+    facts.driver = sys::ethtool::driver(&facts.name).ok().filter(|driver| !driver.is_empty());
+    facts.xdp_features = xdp_features(ifindex)?;
+    facts.channels = ethtool::channels(ifindex)?;
+    facts.offloads = ethtool::offloads(ifindex)?;
+    facts.cpus = std::fs::read_to_string(POSSIBLE_CPUS).ok().as_deref().and_then(count_cpus).unwrap_or(0);
+    facts.uppers = uppers(ifindex)?;
+    if facts.is_kind("veth") {
+        facts.peer = peer_index(&link).and_then(peer);
+    }
+    Ok(facts)
+}
+
+fn link(ifindex: IfIndex) -> io::Result<LinkMessage> {
     let mut message = LinkMessage::default();
     message.header.index = ifindex;
-    let answer = request(NETLINK_ROUTE, RouteNetlinkMessage::GetLink(message))?;
-    let RouteNetlinkMessage::NewLink(link) = answer else {
-        return Err(invalid("the kernel did not answer RTM_GETLINK with a link"));
-    };
-    let mut facts = facts_of_link(&link);
-    facts.xdp_features = xdp_features(ifindex)?;
-    Ok(facts)
+    match genetlink::request(NETLINK_ROUTE, RouteNetlinkMessage::GetLink(message))? {
+        RouteNetlinkMessage::NewLink(link) => Ok(link),
+        _ => Err(invalid("the kernel did not answer RTM_GETLINK with a link")),
+    }
 }
 
 /// The part that rtnetlink tells.
 fn facts_of_link(link: &LinkMessage) -> DriverFacts {
+    let flags = link.header.flags;
     let mut facts = DriverFacts {
         ifindex: link.header.index,
-        name: String::new(),
-        kind: None,
-        loopback: link.header.flags.contains(LinkFlags::Loopback),
-        ethernet: false,
-        master: None,
-        mtu: 0,
-        max_mtu: 0,
-        xdp_features: None,
-        attached: None,
+        kind: kind(link),
+        loopback: flags.contains(LinkFlags::Loopback),
+        carrier: flags.contains(LinkFlags::LowerUp),
+        promiscuous: flags.contains(LinkFlags::Promisc),
+        ..DriverFacts::default()
     };
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::IfName(name) => facts.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => facts.mtu = *mtu,
             LinkAttribute::MaxMtu(mtu) => facts.max_mtu = *mtu,
-            LinkAttribute::Controller(master) => facts.master = Some(*master),
+            LinkAttribute::Promiscuity(users) => facts.promiscuous |= *users > 0,
+            LinkAttribute::Controller(master) => {
+                facts.master = Some(Master { ifindex: *master, ..Master::default() });
+            }
             LinkAttribute::Address(address) => {
                 facts.ethernet = address.len() == 6 && link.header.link_layer_type == LinkLayerType::Ether;
             }
-            LinkAttribute::LinkInfo(infos) => {
-                facts.kind = infos.iter().find_map(|info| match info {
-                    LinkInfo::Kind(kind) => Some(kind.to_string()),
-                    _ => None,
-                });
-            }
-            LinkAttribute::Xdp(xdp) => facts.attached = attached_program(xdp),
+            LinkAttribute::LinkInfo(infos) => facts.tap_vnet_header = tap_vnet_header(infos),
+            LinkAttribute::Xdp(xdp) => facts.attached = attached_programs(xdp),
             _ => {}
         }
     }
     facts
 }
 
-fn attached_program(xdp: &[LinkXdp]) -> Option<AttachedProgram> {
+fn kind(link: &LinkMessage) -> Option<String> {
+    infos(link).iter().find_map(|info| match info {
+        LinkInfo::Kind(kind) => Some(kind.to_string()),
+        _ => None,
+    })
+}
+
+fn infos(link: &LinkMessage) -> &[LinkInfo] {
+    let infos = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => Some(infos.as_slice()),
+        _ => None,
+    });
+    infos.unwrap_or_default()
+}
+
+fn name(link: &LinkMessage) -> String {
+    let name = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    });
+    name.unwrap_or_default()
+}
+
+fn tap_vnet_header(infos: &[LinkInfo]) -> Option<bool> {
+    infos.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Tun(data)) => data.iter().find_map(|nla| {
+            let mut value = vec![0; nla.value_len()];
+            nla.emit_value(&mut value);
+            (nla.kind() == IFLA_TUN_VNET_HDR).then(|| value.first().is_some_and(|byte| *byte != 0))
+        }),
+        _ => None,
+    })
+}
+
+fn master_of_link(link: &LinkMessage) -> Master {
+    let vlan_filtering = infos(link).iter().any(|info| match info {
+        LinkInfo::Data(InfoData::Bridge(data)) => {
+            data.iter().any(|nla| matches!(nla, InfoBridge::VlanFiltering(true)))
+        }
+        _ => false,
+    });
+    Master { ifindex: link.header.index, name: name(link), kind: kind(link), vlan_filtering }
+}
+
+/// One program per mode; before Linux 4.19 the kernel told only one of them.
+fn attached_programs(xdp: &[LinkXdp]) -> Vec<AttachedProgram> {
+    let mut programs: Vec<AttachedProgram> = xdp
+        .iter()
+        .filter_map(|attribute| match attribute {
+            LinkXdp::DrvProgId(id) => Some(AttachedProgram { id: *id, mode: AttachMode::Native }),
+            LinkXdp::SkbProgId(id) => Some(AttachedProgram { id: *id, mode: AttachMode::Generic }),
+            LinkXdp::HwProgId(id) => Some(AttachedProgram { id: *id, mode: AttachMode::Hardware }),
+            _ => None,
+        })
+        .collect();
     let id = xdp.iter().find_map(|attribute| match attribute {
         LinkXdp::ProgId(id) => Some(*id),
         _ => None,
@@ -90,126 +157,67 @@ fn attached_program(xdp: &[LinkXdp]) -> Option<AttachedProgram> {
         LinkXdp::Attached(XdpAttached::Driver) => Some(AttachMode::Native),
         LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(AttachMode::Generic),
         LinkXdp::Attached(XdpAttached::Hardware) => Some(AttachMode::Hardware),
-        LinkXdp::Attached(XdpAttached::Multiple) => Some(AttachMode::Multiple),
         _ => None,
-    })?;
-    Some(AttachedProgram { id: id.unwrap_or(0), mode })
+    });
+    if let (true, Some(mode)) = (programs.is_empty(), mode) {
+        programs.push(AttachedProgram { id: id.unwrap_or(0), mode });
+    }
+    programs.sort_unstable();
+    programs
+}
+
+/// Devices of this namespace that name the interface as the one below them.
+fn uppers(ifindex: IfIndex) -> io::Result<Vec<Upper>> {
+    let mut question = LinkMessage::default();
+    question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    let answers = genetlink::dump(NETLINK_ROUTE, RouteNetlinkMessage::GetLink(question))?;
+    let mut uppers: Vec<Upper> = answers
+        .iter()
+        .filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) if lower(link) == Some(ifindex) => {
+                let kind = kind(link)?;
+                (kind != "veth").then(|| Upper { name: name(link), kind })
+            }
+            _ => None,
+        })
+        .collect();
+    uppers.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(uppers)
+}
+
+/// `IFLA_LINK`, when it is an index of this namespace.
+fn lower(link: &LinkMessage) -> Option<IfIndex> {
+    let elsewhere =
+        link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::LinkNetNsId(_)));
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Link(index) if !elsewhere => Some(*index),
+        _ => None,
+    })
+}
+
+fn peer_index(link: &LinkMessage) -> Option<IfIndex> {
+    lower(link).filter(|index| *index != 0)
+}
+
+/// The other end of a veth; `None` when it went away in between.
+fn peer(ifindex: IfIndex) -> Option<Peer> {
+    Some(Peer {
+        name: name(&link(ifindex).ok()?),
+        channels: ethtool::channels(ifindex).ok()?,
+        offloads: ethtool::offloads(ifindex).ok()?,
+    })
+}
+
+/// One more than the highest number in a list of ranges.
+fn count_cpus(ranges: &str) -> Option<u32> {
+    ranges.trim().rsplit([',', '-']).next()?.parse::<u32>().ok()?.checked_add(1)
 }
 
 /// `NETDEV_A_DEV_XDP_FEATURES` of the interface, or `None` on a kernel without the family.
 fn xdp_features(ifindex: IfIndex) -> io::Result<Option<u64>> {
-    let question = Generic {
-        family: GENL_ID_CTRL,
-        command: CTRL_CMD_GETFAMILY,
-        attributes: vec![(CTRL_ATTR_FAMILY_NAME, NETDEV_FAMILY_NAME.to_vec())],
-    };
-    let family = match request(NETLINK_GENERIC, question) {
-        Ok(answer) => answer,
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let id: [u8; 2] = family
-        .attribute(CTRL_ATTR_FAMILY_ID)
-        .ok_or_else(|| invalid("the netdev family came without an id"))?;
-    let question = Generic {
-        family: u16::from_ne_bytes(id),
-        command: NETDEV_CMD_DEV_GET,
-        attributes: vec![(NETDEV_A_DEV_IFINDEX, ifindex.to_ne_bytes().to_vec())],
-    };
-    let answer = request(NETLINK_GENERIC, question)?;
-    Ok(answer.attribute(NETDEV_A_DEV_XDP_FEATURES).map(u64::from_ne_bytes))
-}
-
-/// A generic-netlink message: `struct genlmsghdr` and attributes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Generic {
-    family: u16,
-    command: u8,
-    attributes: Vec<(u16, Vec<u8>)>,
-}
-
-/// `sizeof(struct genlmsghdr)`.
-const GENERIC_HEADER_LEN: usize = 4;
-
-impl Generic {
-    /// The value of an attribute that is `N` bytes long.
-    fn attribute<const N: usize>(&self, kind: u16) -> Option<[u8; N]> {
-        let (_, value) = self.attributes.iter().find(|(k, _)| *k == kind)?;
-        value.as_slice().try_into().ok()
-    }
-
-    fn attributes(&self) -> Vec<DefaultNla> {
-        self.attributes.iter().map(|(kind, value)| DefaultNla::new(*kind, value.clone())).collect()
-    }
-}
-
-impl NetlinkSerializable for Generic {
-    fn message_type(&self) -> u16 {
-        self.family
-    }
-
-    fn buffer_len(&self) -> usize {
-        GENERIC_HEADER_LEN + self.attributes().as_slice().buffer_len()
-    }
-
-    fn serialize(&self, buffer: &mut [u8]) {
-        buffer[..GENERIC_HEADER_LEN].copy_from_slice(&[self.command, 1, 0, 0]);
-        self.attributes().as_slice().emit(&mut buffer[GENERIC_HEADER_LEN..]);
-    }
-}
-
-impl NetlinkDeserializable for Generic {
-    type Error = netlink_packet_core::DecodeError;
-
-    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, Self::Error> {
-        let (&command, rest) = payload.split_first().ok_or("empty generic netlink message")?;
-        let rest = rest.get(GENERIC_HEADER_LEN - 1..).unwrap_or_default();
-        let mut attributes = Vec::new();
-        for attribute in NlasIterator::new(rest) {
-            let attribute = attribute?;
-            attributes.push((attribute.kind(), attribute.value().to_vec()));
-        }
-        Ok(Self { family: header.message_type, command, attributes })
-    }
-}
-
-/// Sends one request and returns the first answer that carries a message.
-fn request<M>(protocol: isize, question: M) -> io::Result<M>
-where
-    M: NetlinkSerializable + NetlinkDeserializable,
-{
-    let socket = Socket::new(protocol)?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(question));
-    message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
-    message.header.sequence_number = 1;
-    message.finalize();
-    let mut buffer = vec![0; message.buffer_len()];
-    message.serialize(&mut buffer);
-    socket.send(&buffer, 0)?;
-    loop {
-        let (datagram, _) = socket.recv_from_full()?;
-        let mut rest = datagram.as_slice();
-        while !rest.is_empty() {
-            let answer = NetlinkMessage::<M>::deserialize(rest)
-                .map_err(|error| invalid(&format!("netlink answer: {error}")))?;
-            let length = usize::try_from(answer.header.length).unwrap_or(rest.len());
-            match answer.payload {
-                NetlinkPayload::InnerMessage(message) => return Ok(message),
-                NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => {
-                    return Err(invalid("the kernel acknowledged without an answer"));
-                }
-                _ => {}
-            }
-            // Messages are padded to four bytes; the last one may lack the padding.
-            rest = rest.get(length.next_multiple_of(4).max(4)..).unwrap_or_default();
-        }
-    }
-}
-
-fn invalid(message: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, message.to_owned())
+    let question = vec![(NETDEV_A_DEV_IFINDEX, ifindex.to_ne_bytes().to_vec())];
+    let answer = genetlink::ask("netdev", NETDEV_CMD_DEV_GET, question)?;
+    Ok(answer.and_then(|answer| value(&answer, NETDEV_A_DEV_XDP_FEATURES)).map(u64::from_ne_bytes))
 }
 
 #[cfg(test)]
@@ -217,27 +225,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn generic_messages_survive_the_wire() {
-        let question = Generic {
-            family: 33,
-            command: NETDEV_CMD_DEV_GET,
-            attributes: vec![(1, vec![7, 0, 0, 0]), (9, b"netdev\0".to_vec())],
-        };
-        let mut message =
-            NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(question.clone()));
-        message.finalize();
-        let mut buffer = vec![0; message.buffer_len()];
-        message.serialize(&mut buffer);
-        assert_eq!(buffer.len(), 16 + 4 + 8 + 12);
-        let back = NetlinkMessage::<Generic>::deserialize(&buffer).expect("parses");
-        assert_eq!(back.payload, NetlinkPayload::InnerMessage(question));
-    }
-
-    #[test]
-    fn garbage_is_an_error() {
-        let header = NetlinkHeader::default();
-        for payload in [&[][..], &[1, 1, 0, 0, 3, 0, 1, 0], &[1, 1, 0, 0, 200, 0, 1, 0]] {
-            assert!(Generic::deserialize(&header, payload).is_err(), "{payload:?}");
+    fn cpus_are_counted_by_their_highest_number() {
+        for (text, expected) in [
+            ("0\n", Some(1)),
+            ("0-3\n", Some(4)),
+            ("0,2-5\n", Some(6)),
+            ("0-1,7\n", Some(8)),
+            ("", None),
+            ("x", None),
+        ] {
+            assert_eq!(count_cpus(text), expected, "{text:?}");
         }
     }
 
@@ -247,7 +244,9 @@ mod tests {
         let facts = driver_facts(1).expect("every namespace has a loopback interface");
         assert!(facts.loopback);
         assert!(!facts.ethernet);
-        assert_eq!(facts.attached, None);
+        assert_eq!(facts.attached, []);
+        assert_eq!(facts.name, "lo");
+        assert!(facts.offloads.expect("Linux 5.6 and later tell").contains_key("rx-gro"));
     }
 
     #[test]

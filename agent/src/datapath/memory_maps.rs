@@ -8,7 +8,7 @@ use std::io;
 
 use ipnet::IpNet;
 use underpass_common::fib::{TargetId, ViewId};
-use underpass_common::nexthop::{NEXT_HOP_LIVE, NextHop, PORT_EGRESS, Port, Target, TargetKind};
+use underpass_common::nexthop::{NEXT_HOP_LIVE, NextHop, PORT_EGRESS, PORT_TX, Port, Target, TargetKind};
 
 use super::maps::{Capacity, Contents, FibMaps, MapError};
 use crate::netlink::model::IfIndex;
@@ -231,7 +231,7 @@ impl FibMaps for MemoryMaps {
         }
         if row.state & NEXT_HOP_LIVE != 0 {
             let port = self.contents.ports.get(&row.ifindex);
-            let open = port.is_some_and(|port| port.flags & PORT_EGRESS != 0);
+            let open = port.is_some_and(|port| port.flags & (PORT_EGRESS | PORT_TX) != 0);
             self.check(open, || format!("row {index} is live on the closed port {}", row.ifindex));
         }
         self.contents.next_hops.insert(index, row);
@@ -317,7 +317,7 @@ impl FibMaps for MemoryMaps {
 
     fn set_port(&mut self, port: Port) -> Result<(), MapError> {
         self.begin("ports", "set", port.ifindex)?;
-        if port.flags & PORT_EGRESS == 0 {
+        if port.flags & (PORT_EGRESS | PORT_TX) == 0 {
             self.check_closing(port.ifindex);
         }
         self.contents.ports.insert(port.ifindex, port);

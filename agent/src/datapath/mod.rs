@@ -7,7 +7,8 @@
 //! runs out and every packet is passed.
 //!
 //! # Invariants
-//! * Native mode by a `bpf_link`, or not at all; a program that is not ours is never touched.
+//! * By a `bpf_link`, in the driver, or in the stack where the configuration allows it and that is
+//!   exact, or not at all; a program that is not ours is never touched.
 //! * A kill switch that is off stays off until the operator turns it on.
 //! * One agent per folder.
 
@@ -18,6 +19,9 @@ pub mod counters;
 pub mod device;
 pub mod flat;
 pub mod growth;
+mod ethtool;
+pub mod facts;
+mod genetlink;
 pub mod lease;
 pub mod loader;
 pub mod maps;
@@ -27,14 +31,17 @@ pub mod ports;
 pub mod prefix_table;
 pub mod preflight;
 pub mod probe;
+pub mod settle;
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
+use aya_obj::{Object, ProgramSection};
 use nix::fcntl::Flock;
 use underpass_common::abi::map;
 
@@ -46,6 +53,7 @@ use self::maps::MapError;
 use self::pins::PinError;
 use self::ports::Numbers;
 pub use self::ports::PortFacts;
+use self::preflight::Policy;
 pub use self::prefix_table::Engine;
 use self::probe::{Answer, ProbeError};
 use crate::netlink::model::IfIndex;
@@ -100,6 +108,7 @@ pub struct Datapath {
     folder: PathBuf,
     numbers: Numbers,
     hz: u64,
+    policy: Policy,
     _claim: Flock<File>,
 }
 
@@ -114,12 +123,24 @@ impl Datapath {
         let folder = pins::create(bpffs)?;
         let claim = pins::claim(bpffs)?;
         let mut ebpf = loader::load(&folder, engine)?;
-        let control = ControlWord::new(bpf_maps::take(&mut ebpf, map::CONTROL)?, folder.clone());
+        let mut control = ControlWord::new(bpf_maps::take(&mut ebpf, map::CONTROL)?, folder.clone());
         let hz = measure_hz(&mut ebpf, engine)?;
         let maps = BpfMaps::take(ebpf, folder.clone(), engine)?;
+        // Kept as long as the maps are: a restart moves no flow.
+        control.update(|control| {
+            if control.flow_seed == 0 {
+                control.flow_seed = fresh_seed();
+            }
+        })?;
         let numbers = Numbers::adopt(maps.ports()?.iter().map(|row| (row.ifindex, row.number)));
-        tracing::info!(folder = %folder.display(), hz, "XDP programs loaded");
-        Ok(Self { engine, maps, control, folder, numbers, hz, _claim: claim })
+        let policy = Policy { generic: false, frags: takes_frags(engine) };
+        tracing::info!(folder = %folder.display(), hz, frags = policy.frags, "XDP programs loaded");
+        Ok(Self { engine, maps, control, folder, numbers, hz, policy, _claim: claim })
+    }
+
+    /// Whether ports without native XDP may run the program in generic mode; not unless this was called.
+    pub const fn allow_generic(&mut self, allowed: bool) {
+        self.policy.generic = allowed;
     }
 
     /// Attaches the program to a port, or swaps it into the link that an earlier agent left. What does
@@ -137,8 +158,8 @@ impl Datapath {
         let number = self.numbers.take(ifindex).map_err(no_room)?;
         let program = loader::xdp(self.maps.ebpf(), self.engine.forward())
             .map_err(|error| no_room(error.to_string()))?;
-        let abilities = attach::attach(program, &self.folder, ifindex)?;
-        Ok(PortFacts::attached(ifindex, name, number, abilities))
+        let attached = attach::attach(program, &self.folder, ifindex, self.policy)?;
+        Ok(PortFacts::attached(ifindex, name, number, attached))
     }
 
     /// Looks again what an attached port can do; a veth's abilities change with its peer. Call it when
@@ -148,12 +169,12 @@ impl Datapath {
         if !facts.attached {
             return facts.clone();
         }
-        match attach::abilities(&self.folder, facts.ifindex) {
+        match attach::attached(&self.folder, facts.ifindex, self.policy) {
             Err(error @ attach::AttachError::Detached { .. }) => {
                 self.numbers.release(facts.ifindex);
                 PortFacts::refused(facts.ifindex, &facts.name, error.to_string())
             }
-            Ok(abilities) => PortFacts::attached(facts.ifindex, &facts.name, facts.number, abilities),
+            Ok(attached) => PortFacts::attached(facts.ifindex, &facts.name, facts.number, attached),
             Err(error) => PortFacts {
                 ingress: false,
                 egress: false,
@@ -182,7 +203,7 @@ impl Datapath {
     /// The pin folder cannot be read.
     pub fn known(&self) -> Result<BTreeSet<IfIndex>, DatapathError> {
         let mut known = BTreeSet::from_iter(self.numbers.interfaces());
-        known.extend(attach::attached(&self.folder)?);
+        known.extend(attach::interfaces(&self.folder)?);
         Ok(known)
     }
 
@@ -191,7 +212,7 @@ impl Datapath {
     /// # Errors
     /// The pin folder cannot be read.
     pub fn attached(&self) -> Result<Vec<IfIndex>, DatapathError> {
-        Ok(attach::attached(&self.folder)?)
+        Ok(attach::interfaces(&self.folder)?)
     }
 
     /// The tables.
@@ -270,6 +291,20 @@ impl Datapath {
     fn jiffies(&mut self) -> Result<u64, DatapathError> {
         jiffies(self.maps.ebpf(), self.engine)
     }
+}
+
+/// A seed of the flow hash that no other node is likely to have.
+fn fresh_seed() -> u32 {
+    // Keyed by the system's random numbers, once per value.
+    let random = RandomState::new().hash_one(std::process::id());
+    u32::try_from(random >> 32).unwrap_or_default().max(1)
+}
+
+/// Whether the forwarding program of the object takes frames in several buffers.
+fn takes_frags(engine: Engine) -> bool {
+    let object = Object::parse(OBJECT).ok();
+    let program = object.as_ref().and_then(|object| object.programs.get(engine.forward()));
+    program.is_some_and(|program| matches!(program.section, ProgramSection::Xdp { frags: true, .. }))
 }
 
 /// The kernel's tick counter, by way of the probe program.

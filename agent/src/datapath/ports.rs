@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use underpass_common::abi::{MAX_PORTS, port_slot};
 
+use super::attach::Attached;
+use super::facts::{AttachMode, DriverFacts};
 use super::preflight::Abilities;
 use crate::api::model::PortStatus;
 use crate::netlink::model::IfIndex;
@@ -17,8 +19,10 @@ pub struct PortFacts {
     pub name: String,
     /// `1..MAX_PORTS`, the same as long as the port is managed; 0 when it is not.
     pub number: u32,
-    /// The program is attached in the driver.
+    /// The program is attached.
     pub attached: bool,
+    /// Where it runs.
+    pub mode: Option<AttachMode>,
     /// Packets from it may be forwarded.
     pub ingress: bool,
     /// Frames may be redirected to it.
@@ -27,18 +31,51 @@ pub struct PortFacts {
     pub tx: bool,
     /// Why it is not fully usable, with the remedy.
     pub problem: Option<String>,
+    /// What restricts nothing and is worth knowing.
+    pub notes: Vec<String>,
+    /// The attach just now may have reset the device: the next port waits until this one has its
+    /// carrier back.
+    pub unsettled: bool,
+    /// What was found out about the interface, if it is attached.
+    pub driver: Option<Box<DriverFacts>>,
 }
 
 impl PortFacts {
     /// An attached port.
-    pub fn attached(ifindex: IfIndex, name: &str, number: u32, abilities: Abilities) -> Self {
-        let Abilities { ingress, egress, tx, problem } = abilities;
-        Self { ifindex, name: name.to_owned(), number, attached: true, ingress, egress, tx, problem }
+    pub fn attached(ifindex: IfIndex, name: &str, number: u32, attached: Attached) -> Self {
+        let Attached { mode, abilities, facts, unsettled } = attached;
+        let Abilities { ingress, egress, tx, problem, notes } = abilities;
+        Self {
+            ifindex,
+            name: name.to_owned(),
+            number,
+            attached: true,
+            mode: Some(mode),
+            ingress,
+            egress,
+            tx,
+            problem,
+            notes,
+            unsettled,
+            driver: Some(Box::new(facts)),
+        }
     }
 
     /// A port that cannot be managed: nothing is forwarded from it or to it.
     pub fn refused(ifindex: IfIndex, name: &str, problem: String) -> Self {
         Self { ifindex, name: name.to_owned(), problem: Some(problem), ..Self::default() }
+    }
+
+    /// Whether packets may be forwarded from and to the port as before.
+    pub fn is_used_like(&self, other: &Self) -> bool {
+        let used = |port: &Self| (port.number, port.attached, port.ingress, port.egress, port.tx);
+        used(self) == used(other)
+    }
+
+    /// Whether the operator is told the same as before.
+    pub fn is_told_like(&self, other: &Self) -> bool {
+        self.is_used_like(other)
+            && (self.mode, &self.problem, &self.notes) == (other.mode, &other.problem, &other.notes)
     }
 
     /// As `underpass status` shows it.
@@ -47,10 +84,13 @@ impl PortFacts {
             interface: self.name.clone(),
             ifindex: self.ifindex,
             attached: self.attached,
+            mode: self.mode.map(|mode| mode.label().to_owned()),
             ingress: self.ingress,
             egress: self.egress,
             tx: self.tx,
             problem: self.problem.clone(),
+            notes: self.notes.clone(),
+            facts: self.driver.as_deref().cloned(),
         }
     }
 }

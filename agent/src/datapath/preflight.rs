@@ -1,14 +1,18 @@
 //! What a port can do for XDP, decided from facts before and after attaching. Pure.
+//!
+//! # The ladder
+//! Native mode first; generic mode only where the configuration allows it and only where it is byte for
+//! byte what the kernel does; else the port is left to the kernel. [`rung`] decides before a program is
+//! attached, [`abilities`] what the attached port may be used for. What is unknown forbids nothing in
+//! native mode: the driver has the last word, and [`DriverFacts::unknown`] says what could not be asked.
 
-/// `NETDEV_XDP_ACT_*` of include/uapi/linux/netdev.h.
-pub mod xdp_feature {
-    /// Driver mode with `XDP_PASS`, `XDP_DROP` and `XDP_TX`.
-    pub const BASIC: u64 = 1;
-    /// The driver carries out `XDP_REDIRECT`.
-    pub const REDIRECT: u64 = 2;
-    /// The driver transmits frames that are redirected to it.
-    pub const NDO_XMIT: u64 = 4;
-}
+mod driver;
+mod kind;
+
+#[cfg(test)]
+mod tests;
+
+use super::facts::{AttachMode, DriverFacts, xdp_feature};
 
 /// Largest MTU of a veth whose peer runs no XDP program in the driver (`ETH_MAX_MTU`).
 ///
@@ -18,98 +22,39 @@ pub mod xdp_feature {
 /// program does, but leaves the limit alone.
 const VETH_MAX_MTU_WITHOUT_PROGRAM: u32 = 65_535;
 
-/// Kinds of devices on top of others: XDP runs, if at all, on what is below, and the interface index
-/// that the program sees is another than the one the kernel routes by.
-const REFUSED_KINDS: &[&str] = &[
-    "bond",
-    "bareudp",
-    "bridge",
-    "dummy",
-    "erspan",
-    "geneve",
-    "gre",
-    "gretap",
-    "ifb",
-    "ip6erspan",
-    "ip6gre",
-    "ip6gretap",
-    "ip6tnl",
-    "ipip",
-    "ipvlan",
-    "ipvtap",
-    "macsec",
-    "macvlan",
-    "macvtap",
-    "netkit",
-    "sit",
-    "team",
-    "vcan",
-    "vlan",
-    "vrf",
-    "vti",
-    "vti6",
-    "vxlan",
-    "wireguard",
-    "xfrm",
-];
+/// Up to this MTU no driver spreads a frame over several buffers.
+const ALWAYS_LINEAR_MTU: u32 = 1500;
 
-/// How a program is attached (`IFLA_XDP_ATTACHED`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttachMode {
+/// What the ladder may do, beside what the port can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// `datapath.generic`.
+    pub generic: bool,
+    /// The program takes frames in several buffers (section `xdp.frags`).
+    pub frags: bool,
+}
+
+/// How a program is to be attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rung {
     /// In the driver.
     Native,
-    /// In the stack, after the packet buffer was allocated.
-    Generic,
-    /// In the device.
-    Hardware,
-    /// In several of them.
-    Multiple,
+    /// In the stack, because native mode is refused.
+    Generic(Refusal),
 }
 
-/// A program that is attached to an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AttachedProgram {
-    /// The kernel's id of the program (`bpftool prog show id N`); 0 when several are attached.
-    pub id: u32,
-    /// Where it runs.
-    pub mode: AttachMode,
-}
-
-/// What the kernel tells about an interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DriverFacts {
-    /// Index.
-    pub ifindex: u32,
-    /// Name.
-    pub name: String,
-    /// `IFLA_INFO_KIND`, or `None` for a device with hardware of its own.
-    pub kind: Option<String>,
-    /// `IFF_LOOPBACK`.
-    pub loopback: bool,
-    /// Has a six-byte hardware address.
-    pub ethernet: bool,
-    /// `IFLA_MASTER`: the bridge, bond or VRF that it is a port of.
-    pub master: Option<u32>,
-    /// MTU in bytes.
-    pub mtu: u32,
-    /// Largest MTU that the driver takes, in bytes; 0 when it sets no limit.
-    pub max_mtu: u32,
-    /// [`xdp_feature`] bits, or `None` on a kernel that does not report them (before 6.3).
-    pub xdp_features: Option<u64>,
-    /// XDP program on the interface.
-    pub attached: Option<AttachedProgram>,
-}
-
-/// Why a program cannot be attached to a port.
+/// Why a program cannot be attached to a port. The text names the port and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// A virtual device on top of another.
-    #[error("{name} is a {kind} device: name the port below it in datapath.ports instead")]
+    /// A virtual device that XDP cannot forward from and to.
+    #[error("{name} is a {kind} device, {why}")]
     Kind {
         /// Interface.
         name: String,
         /// Its kind.
         kind: String,
+        /// What stands against it, and the remedy.
+        why: &'static str,
     },
     /// Loopback, or a device without Ethernet addresses.
     #[error("{name} is not an Ethernet interface: take it out of datapath.ports")]
@@ -118,15 +63,14 @@ pub enum Refusal {
         name: String,
     },
     /// A port of a bridge, bond or VRF: the kernel routes by the master, not by the port.
-    #[error(
-        "{name} is a port of interface number {master} (bridge, bond or VRF), which decides about its \
-         packets: take {name} out of datapath.ports"
-    )]
+    #[error("{name} is a port of {master}, {why}: take {name} out of datapath.ports")]
     Enslaved {
         /// Interface.
         name: String,
-        /// Its master.
-        master: u32,
+        /// "interface number 7 (bridge br0)".
+        master: String,
+        /// What the master does.
+        why: &'static str,
     },
     /// Somebody else's program.
     #[error(
@@ -138,19 +82,32 @@ pub enum Refusal {
         name: String,
         /// Program id.
         id: u32,
-        /// "driver", "generic", "hardware" or "multiple".
+        /// "native", "generic" or "hardware".
         mode: &'static str,
     },
     /// No native mode.
-    #[error(
-        "the driver of {name} has no native XDP{why}: generic mode is slower than the kernel and \
-         not used; take {name} out of datapath.ports"
-    )]
+    #[error("the driver of {name} has no native XDP{why}")]
     NoNativeXdp {
         /// Interface.
         name: String,
-        /// What takes it away, if that is known.
-        why: &'static str,
+        /// What takes it away and the remedy, if that is known.
+        why: String,
+    },
+    /// Native mode is there, but not as the port is set up.
+    #[error("{name} cannot run XDP in the driver: {why}")]
+    Setup {
+        /// Interface.
+        name: String,
+        /// What stands against it, and the remedy.
+        why: String,
+    },
+    /// Neither way.
+    #[error("{native}; generic mode would not do what the kernel does: {why}")]
+    GenericNotExact {
+        /// Why not in the driver.
+        native: Box<Refusal>,
+        /// Why not in the stack, and the remedy.
+        why: String,
     },
 }
 
@@ -165,223 +122,212 @@ pub struct Abilities {
     pub tx: bool,
     /// What is missing and how to get it.
     pub problem: Option<String>,
+    /// What restricts nothing and is worth knowing.
+    pub notes: Vec<String>,
 }
 
-/// Whether the program may be attached: `ours` is the id of the program that a link of ours runs on
-/// the interface, if there is one.
+/// How the program is to be attached: `ours` is the id of the program that a link of ours runs on the
+/// interface, if there is one.
 ///
 /// # Errors
 /// Why not, with the remedy.
-pub fn may_attach(facts: &DriverFacts, ours: Option<u32>) -> Result<(), Refusal> {
+pub fn rung(facts: &DriverFacts, policy: Policy, ours: Option<u32>) -> Result<Rung, Refusal> {
+    suitable(facts)?;
+    unoccupied(facts, ours)?;
+    if facts.attached.iter().any(|program| Some(program.id) == ours && program.mode == AttachMode::Native) {
+        // It runs already: the driver's conditions held when it was attached, and a program is swapped.
+        return Ok(Rung::Native);
+    }
+    match native(facts, policy) {
+        Ok(()) => Ok(Rung::Native),
+        Err(native) => generic(facts, policy, native),
+    }
+}
+
+/// Whether generic mode takes the place of native mode, which `native` stands against.
+///
+/// # Errors
+/// `native` where generic mode is not allowed, else that it would not be exact either.
+pub fn generic(facts: &DriverFacts, policy: Policy, native: Refusal) -> Result<Rung, Refusal> {
+    if !policy.generic {
+        return Err(native);
+    }
+    match driver::inexact_in_generic_mode(facts) {
+        None => Ok(Rung::Generic(native)),
+        Some(why) => Err(Refusal::GenericNotExact { native: Box::new(native), why }),
+    }
+}
+
+/// Whether the kernel receives and routes by the interface itself.
+fn suitable(facts: &DriverFacts) -> Result<(), Refusal> {
     let name = || facts.name.clone();
-    if let Some(kind) = facts.kind.as_deref().filter(|kind| REFUSED_KINDS.contains(kind)) {
-        return Err(Refusal::Kind { name: name(), kind: kind.to_owned() });
+    if let Some(kind) = &facts.kind
+        && let Some(why) = kind::refused(kind)
+    {
+        return Err(Refusal::Kind { name: name(), kind: kind.clone(), why });
     }
     if facts.loopback || !facts.ethernet {
         return Err(Refusal::NotEthernet { name: name() });
     }
-    if let Some(master) = facts.master {
-        return Err(Refusal::Enslaved { name: name(), master });
-    }
-    if let Some(program) = facts.attached
-        && (Some(program.id) != ours || program.mode != AttachMode::Native)
-    {
-        let mode = match program.mode {
-            AttachMode::Native => "driver",
-            AttachMode::Generic => "generic",
-            AttachMode::Hardware => "hardware",
-            AttachMode::Multiple => "multiple",
-        };
-        return Err(Refusal::Occupied { name: name(), id: program.id, mode });
-    }
-    if facts.xdp_features.is_some_and(|features| features & xdp_feature::BASIC == 0) {
-        let why = if facts.kind.as_deref() == Some("veth") {
-            " as long as it has fewer receive queues than its peer has transmit queues"
-        } else {
-            ""
-        };
-        return Err(Refusal::NoNativeXdp { name: name(), why });
-    }
-    Ok(())
+    enslaved(facts).map_or(Ok(()), Err)
 }
 
-/// What the port can do, from facts read *after* the program was attached: several drivers transmit
-/// redirected frames only while they run a program themselves.
-pub fn abilities(facts: &DriverFacts) -> Abilities {
-    let name = &facts.name;
-    let Some(features) = facts.xdp_features else {
-        return Abilities {
-            problem: Some(format!(
-                "the kernel does not tell what the driver of {name} can do (Linux 6.3 does): it is not used"
-            )),
-            ..Abilities::default()
-        };
-    };
-    if let Some(master) = facts.master {
-        let name = name.clone();
-        let problem = Some(Refusal::Enslaved { name, master }.to_string());
-        return Abilities { problem, ..Abilities::default() };
+fn enslaved(facts: &DriverFacts) -> Option<Refusal> {
+    let master = facts.master.as_ref()?;
+    let kind = master.kind.as_deref().unwrap_or("bridge, bond or VRF");
+    Some(Refusal::Enslaved {
+        name: facts.name.clone(),
+        master: format!(
+            "interface number {} ({})",
+            master.ifindex,
+            format!("{kind} {}", master.name).trim_end()
+        ),
+        why: kind::master(kind, master.vlan_filtering),
+    })
+}
+
+/// Whether no other program runs on the interface, wherever.
+fn unoccupied(facts: &DriverFacts, ours: Option<u32>) -> Result<(), Refusal> {
+    match facts.attached.iter().find(|program| Some(program.id) != ours) {
+        None => Ok(()),
+        Some(program) => {
+            Err(Refusal::Occupied { name: facts.name.clone(), id: program.id, mode: program.mode.label() })
+        }
     }
-    let has = |bit| features & bit != 0;
-    let veth = facts.kind.as_deref() == Some("veth");
-    let egress = has(xdp_feature::NDO_XMIT);
-    let tx = if veth {
+}
+
+/// Whether the driver takes the program, as far as that is known.
+fn native(facts: &DriverFacts, policy: Policy) -> Result<(), Refusal> {
+    let name = facts.name.clone();
+    if facts.xdp_features.is_some() && !facts.can(xdp_feature::BASIC) {
+        let why = match driver::queue_problem(facts) {
+            Some(problem) => format!(" now: {problem}"),
+            None if facts.is_kind("veth") => format!(
+                " as long as it has fewer receive queues than its peer has transmit queues: \
+                 `ethtool -L {name} rx N`, or create it with `numrxqueues N`"
+            ),
+            None => String::new(),
+        };
+        return Err(Refusal::NoNativeXdp { name, why });
+    }
+    let problems = [
+        driver::aggregation_problem(facts),
+        driver::queue_problem(facts),
+        driver::mtu_problem(facts, policy),
+    ];
+    match problems.into_iter().flatten().next() {
+        None => Ok(()),
+        Some(why) => Err(Refusal::Setup { name, why }),
+    }
+}
+
+/// What the port can do, from facts read *after* the program was attached in `mode`: several drivers
+/// transmit redirected frames only while they run a program themselves.
+pub fn abilities(facts: &DriverFacts, mode: AttachMode, policy: Policy) -> Abilities {
+    let name = &facts.name;
+    if facts.xdp_features.is_none() {
+        let problem = format!(
+            "the kernel does not tell what the driver of {name} can do (Linux 6.3 does): it is not used"
+        );
+        return Abilities { problem: Some(problem), ..Abilities::default() };
+    }
+    if let Some(refusal) = enslaved(facts) {
+        return Abilities { problem: Some(refusal.to_string()), ..Abilities::default() };
+    }
+    let mut problems = Vec::new();
+    let mut holds = |problem: Option<String>| {
+        let none = problem.is_none();
+        problems.extend(problem);
+        none
+    };
+    let ingress = holds(ingress_problem(facts, mode));
+    let egress = holds(egress_problem(facts, mode, policy));
+    let tx = match mode {
+        AttachMode::Generic => true,
         // veth_xdp_flush wakes the peer only when that runs a program; with GRO alone XDP_TX loses
         // the frames.
-        egress && facts.max_mtu != VETH_MAX_MTU_WITHOUT_PROGRAM
-    } else {
-        has(xdp_feature::BASIC)
+        _ if facts.is_kind("veth") => egress && facts.max_mtu != VETH_MAX_MTU_WITHOUT_PROGRAM,
+        _ => facts.can(xdp_feature::BASIC),
     };
-    let ingress = has(xdp_feature::REDIRECT);
-    let problem = if !ingress {
-        Some(format!("the driver of {name} cannot redirect: packets from it are left to the kernel"))
-    } else if egress {
-        None
-    } else if veth {
-        Some(format!(
-            "the peer of {name} takes no XDP frames: attach an XDP program that passes everything to \
-             the peer, or turn GRO on there; until then nothing is forwarded to {name}"
-        ))
-    } else {
-        Some(format!("the driver of {name} does not transmit XDP frames: nothing is forwarded to it"))
-    };
-    Abilities { ingress, egress, tx, problem }
+    let problem = (!problems.is_empty()).then(|| problems.join("; "));
+    Abilities { ingress, egress, tx, problem, notes: notes(facts, mode) }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Why packets from the port must not be forwarded.
+fn ingress_problem(facts: &DriverFacts, mode: AttachMode) -> Option<String> {
+    let name = &facts.name;
+    let why = if mode == AttachMode::Generic {
+        driver::inexact_in_generic_mode(facts)
+    } else if !facts.can(xdp_feature::REDIRECT) {
+        Some(format!("the driver of {name} cannot redirect"))
+    } else {
+        driver::aggregation_problem(facts)
+    };
+    let why = why.or_else(|| driver::hidden_tag(facts)).or_else(|| driver::altered_on_receipt(facts));
+    why.map(|why| format!("packets from {name} are left to the kernel: {why}"))
+}
 
-    const NIC: u64 = 7;
-
-    fn facts() -> DriverFacts {
-        DriverFacts {
-            ifindex: 5,
-            name: "eth0".into(),
-            kind: None,
-            loopback: false,
-            ethernet: true,
-            master: None,
-            mtu: 1500,
-            max_mtu: 9000,
-            xdp_features: Some(NIC),
-            attached: None,
-        }
+/// Why frames must not be redirected to the port.
+fn egress_problem(facts: &DriverFacts, mode: AttachMode, policy: Policy) -> Option<String> {
+    let name = &facts.name;
+    let veth = facts.is_kind("veth");
+    if mode == AttachMode::Generic && !veth {
+        return Some(format!(
+            "{name} runs the program in generic mode, in which its driver takes no redirected frames: \
+             nothing is forwarded to it from other ports"
+        ));
     }
-
-    fn veth(max_mtu: u32, features: u64) -> DriverFacts {
-        DriverFacts { kind: Some("veth".into()), max_mtu, xdp_features: Some(features), ..facts() }
+    if !facts.can(xdp_feature::NDO_XMIT) {
+        return Some(if veth {
+            format!(
+                "the peer of {name} takes no XDP frames: attach an XDP program that passes everything to \
+                 the peer, or turn GRO on there; until then nothing is forwarded to {name}"
+            )
+        } else {
+            format!(
+                "the driver of {name} does not transmit XDP frames: nothing is forwarded to it from other ports"
+            )
+        });
     }
-
-    #[test]
-    fn attaching_is_refused_with_the_remedy() {
-        let program = |id, mode| Some(AttachedProgram { id, mode });
-        let cases: &[(&str, DriverFacts, Option<u32>, Option<&str>)] = &[
-            ("a plain port", facts(), None, None),
-            ("a veth", veth(3506, NIC), None, None),
-            ("unknown features", DriverFacts { xdp_features: None, ..facts() }, None, None),
-            (
-                "a bridge",
-                DriverFacts { kind: Some("bridge".into()), ..facts() },
-                None,
-                Some("eth0 is a bridge device"),
-            ),
-            (
-                "a bond",
-                DriverFacts { kind: Some("bond".into()), ..facts() },
-                None,
-                Some("name the port below it"),
-            ),
-            ("a vlan", DriverFacts { kind: Some("vlan".into()), ..facts() }, None, Some("vlan")),
-            ("loopback", DriverFacts { loopback: true, ..facts() }, None, Some("not an Ethernet")),
-            ("a tunnel", DriverFacts { ethernet: false, ..facts() }, None, Some("not an Ethernet")),
-            (
-                "a bridge port",
-                DriverFacts { master: Some(9), ..facts() },
-                None,
-                Some("a port of interface number 9"),
-            ),
-            (
-                "a foreign program",
-                DriverFacts { attached: program(77, AttachMode::Native), ..facts() },
-                None,
-                Some("already runs XDP program 77 in driver mode"),
-            ),
-            (
-                "a foreign program where our link is defunct",
-                DriverFacts { attached: program(77, AttachMode::Native), ..facts() },
-                Some(76),
-                Some("program 77"),
-            ),
-            (
-                "a generic program",
-                DriverFacts { attached: program(78, AttachMode::Generic), ..facts() },
-                None,
-                Some("in generic mode"),
-            ),
-            (
-                "our own program",
-                DriverFacts { attached: program(76, AttachMode::Native), ..facts() },
-                Some(76),
-                None,
-            ),
-            ("no native mode", DriverFacts { xdp_features: Some(0), ..facts() }, None, Some("no native XDP")),
-            ("a veth short of queues", veth(65_535, 0), None, Some("receive queues")),
-        ];
-        for (name, facts, ours, expected) in cases {
-            let got = may_attach(facts, *ours);
-            match (expected, &got) {
-                (None, Ok(())) => {}
-                (Some(part), Err(refusal)) => {
-                    assert!(refusal.to_string().contains(part), "{name}: {refusal}");
-                }
-                _ => panic!("{name}: expected {expected:?}, got {got:?}"),
-            }
-        }
+    if policy.frags && facts.mtu > ALWAYS_LINEAR_MTU && !facts.can(xdp_feature::NDO_XMIT_SG) {
+        return Some(format!(
+            "the driver of {name} transmits no XDP frames in several buffers, as its MTU of {} lets them \
+             come: nothing is forwarded to it from other ports; `ip link set {name} mtu {ALWAYS_LINEAR_MTU}` ends that",
+            facts.mtu
+        ));
     }
+    driver::transmit_queue_problem(facts)
+}
 
-    #[test]
-    fn abilities_follow_driver_and_peer() {
-        type Case = (&'static str, DriverFacts, (bool, bool, bool), Option<&'static str>);
-        let cases: &[Case] = &[
-            ("a nic", facts(), (true, true, true), None),
-            (
-                "a nic that does not transmit",
-                DriverFacts { xdp_features: Some(3), ..facts() },
-                (true, false, true),
-                Some("does not transmit"),
-            ),
-            (
-                "a nic that does not redirect",
-                DriverFacts { xdp_features: Some(1), ..facts() },
-                (false, false, true),
-                Some("cannot redirect"),
-            ),
-            (
-                "an old kernel",
-                DriverFacts { xdp_features: None, ..facts() },
-                (false, false, false),
-                Some("6.3"),
-            ),
-            (
-                "a bridge port",
-                DriverFacts { master: Some(9), ..facts() },
-                (false, false, false),
-                Some("a port of interface number 9"),
-            ),
-            ("a veth, program on the peer", veth(3506, NIC), (true, true, true), None),
-            ("a veth, program with fragments", veth(73_138, NIC), (true, true, true), None),
-            ("a veth, GRO on the peer", veth(65_535, NIC), (true, true, false), None),
-            ("a veth, plain peer", veth(65_535, 3), (true, false, false), Some("the peer of eth0")),
-        ];
-        for (name, facts, (ingress, egress, tx), problem) in cases {
-            let got = abilities(facts);
-            assert_eq!((got.ingress, got.egress, got.tx), (*ingress, *egress, *tx), "{name}");
-            match (problem, &got.problem) {
-                (None, None) => {}
-                (Some(part), Some(text)) => assert!(text.contains(part), "{name}: {text}"),
-                _ => panic!("{name}: expected {problem:?}, got {:?}", got.problem),
-            }
-        }
+/// What is worth knowing though it restricts nothing.
+fn notes(facts: &DriverFacts, mode: AttachMode) -> Vec<String> {
+    let mut notes = Vec::new();
+    if mode == AttachMode::Generic {
+        notes.push(
+            "generic mode: the program runs after the packet buffer was allocated, which is not faster than \
+             the kernel's own way by much"
+                .to_owned(),
+        );
     }
+    notes.extend(driver::queue_note(facts));
+    let unknown = facts.unknown();
+    if !unknown.is_empty() {
+        notes.push(format!("not known and taken for suitable: {}", unknown.join(", ")));
+    }
+    notes
+}
+
+/// An offload that is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It can be turned off.
+    Changeable,
+    /// It cannot.
+    Fixed,
+}
+
+/// The state of an offload that is known to be on.
+fn turned_on(facts: &DriverFacts, name: &str) -> Option<State> {
+    let offload = facts.offload(name).filter(|offload| offload.on)?;
+    Some(if offload.fixed { State::Fixed } else { State::Changeable })
 }

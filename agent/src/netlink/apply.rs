@@ -4,7 +4,7 @@
 //! it is applied twice. What cannot be derived with certainty is marked unsupported, which keeps the
 //! fast path off it, and asked for again by a dump.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::decode::Event;
@@ -55,10 +55,14 @@ pub struct Applied {
     pub delta: Delta,
     /// What has to be read again to be certain.
     pub reread: BTreeSet<Part>,
+    /// Links of which it takes a look at all routes to tell whether something has to be read again, and
+    /// whether they changed their state: for [`State::reread_for`].
+    pub links: BTreeMap<IfIndex, bool>,
 }
 
 impl State {
-    /// Brings the state up to date with a notification.
+    /// Brings the state up to date with a notification. Takes no longer for a link that goes down
+    /// where there are many routes: what follows from them is asked for by [`Self::reread_for`].
     pub fn apply(&mut self, event: Event) -> Applied {
         let mut applied = Applied::default();
         match event {
@@ -187,15 +191,23 @@ impl State {
         if before.is_none_or(|before| before.name != link.name) {
             applied.reread.insert(Part::Settings);
         }
-        // When a link goes down the kernel drops its IPv4 routes without a word (`fib_sync_down_dev`),
-        // and carrier and VRF changes alter routes that are not announced again.
         let moved = before.is_some_and(|before| {
             (before.up, before.carrier, before.master) != (link.up, link.carrier, link.master)
         });
-        if self.contradicts(&link) || moved && self.is_used(link.index) {
-            applied.reread.extend([Part::Neighbours, Part::Routes]);
-        }
+        applied.links.insert(link.index, moved);
         self.links.insert(link.index, link);
+    }
+
+    /// What has to be read again after changes of these links ([`Applied::links`]).
+    ///
+    /// When a link goes down the kernel drops its IPv4 routes without a word (`fib_sync_down_dev`), and
+    /// carrier and VRF changes alter routes that are not announced again.
+    pub fn reread_for(&self, links: &BTreeMap<IfIndex, bool>) -> BTreeSet<Part> {
+        let concerned = |(index, moved): (&IfIndex, &bool)| {
+            let link = self.links.get(index);
+            link.is_some_and(|link| self.contradicts(link) || *moved && self.is_used(*index))
+        };
+        if links.iter().any(concerned) { [Part::Neighbours, Part::Routes].into() } else { BTreeSet::new() }
     }
 
     /// Whether routes say otherwise about a link's carrier: a dump shows a new carrier at once, but

@@ -4,7 +4,7 @@
 //! being applied while a dump runs on a thread of its own; when its result is in, those that came
 //! meanwhile are applied to it again, because the dump may or may not show them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_unti
 use super::apply::Part;
 use super::decode::Event;
 use super::dump::{Finished, read};
-use super::model::{Delta, State};
+use super::model::{Delta, IfIndex, State};
 use super::requests::{RequestError, Requests};
 use super::watch::{Batch, Watch};
 
@@ -103,6 +103,9 @@ pub struct Monitor {
     /// Parts to read again, and not before when.
     wanted: BTreeSet<Part>,
     not_before: Instant,
+    /// Links that changed, and whether in their state: all routes have to be gone through for what that
+    /// means for them, which waits until the caller has carried the change through.
+    links: BTreeMap<IfIndex, bool>,
     /// When routes are looked at once more after a link or address changed.
     settles: Option<Instant>,
     settings: Interval,
@@ -150,6 +153,7 @@ impl Monitor {
             requests: Some(requests),
             running: None,
             not_before: now,
+            links: BTreeMap::new(),
             settles: None,
             settings,
             overrun: false,
@@ -163,6 +167,7 @@ impl Monitor {
     /// # Errors
     /// A netlink socket fails for good.
     pub async fn next(&mut self) -> Result<Delta, MonitorError> {
+        self.settle_links();
         loop {
             let delta = match self.wake().await {
                 Wake::Batch(batch) => {
@@ -189,7 +194,17 @@ impl Monitor {
             if !delta.is_empty() {
                 return Ok(delta);
             }
+            self.settle_links();
         }
+    }
+
+    /// Asks for what changed links leave uncertain.
+    fn settle_links(&mut self) {
+        let reread = self.state.reread_for(&std::mem::take(&mut self.links));
+        if reread.contains(&Part::Routes) {
+            self.settles = Some(Instant::now() + SETTLED_AFTER);
+        }
+        self.wanted.extend(reread);
     }
 
     /// The state as of the last [`Self::next`], or as of the start.
@@ -254,6 +269,9 @@ impl Monitor {
                 self.settles = Some(Instant::now() + SETTLED_AFTER);
             }
             self.wanted.extend(applied.reread);
+            for (index, moved) in applied.links {
+                *self.links.entry(index).or_default() |= moved;
+            }
             delta.merge(applied.delta);
         }
         delta

@@ -59,7 +59,7 @@ pub struct Environment<'a> {
 
 /// What decides which next hops can be used.
 struct Reach<'a> {
-    /// Ports that are open for redirected frames.
+    /// Ports that are open for frames: redirected ones, or those that came in there (`XDP_TX`).
     egress: BTreeSet<IfIndex>,
     /// Numbers of the managed ports.
     numbers: BTreeMap<IfIndex, u32>,
@@ -137,6 +137,8 @@ impl XdpReconciler {
         let reach = self.reach(environment);
         self.reached.take_if(|(egress, _)| *egress != reach.egress);
         let changed = self.rows.refresh(delta, &reach);
+        // First of all what is dead: from here on no packet takes it, and groups may take their time.
+        self.rows.prepare(&mut writer);
         self.targets.liveness_changed(&changed, &self.rows);
         self.publish_targets(&reach, &mut writer);
         finish(writer)
@@ -222,7 +224,8 @@ impl XdpReconciler {
     }
 
     fn reach<'a>(&self, environment: Environment<'a>) -> Reach<'a> {
-        let transmits = |ifindex: &IfIndex| environment.ports.get(ifindex).is_some_and(|facts| facts.egress);
+        let transmits =
+            |ifindex: &IfIndex| environment.ports.get(ifindex).is_some_and(|facts| facts.egress || facts.tx);
         Reach {
             egress: self.ports.egress().filter(transmits).collect(),
             numbers: self.ports.numbers().collect(),

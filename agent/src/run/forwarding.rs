@@ -11,8 +11,10 @@ use underpass_common::reason::Reason;
 
 use crate::api::model::PortStatus;
 use crate::config::model::{Agent as AgentConfig, Datapath as DatapathConfig, Services};
+use crate::datapath::facts::{AttachMode, DriverFacts};
 use crate::datapath::maps::MapError;
 use crate::datapath::probe::{self, Answer};
+use crate::datapath::settle::{Gate, POLL};
 use crate::datapath::{Datapath, DatapathError, PortFacts};
 use crate::fib::compile::{Compiler, FibDelta, resolve};
 use crate::fib::model::{CompileConfig, Fib};
@@ -46,6 +48,7 @@ pub struct Forwarding {
     compiler: Compiler,
     reconciler: XdpReconciler,
     ports: BTreeMap<IfIndex, PortFacts>,
+    gate: Gate,
     solicitor: Solicitor,
     backoff: Backoff,
     next_renewal: Instant,
@@ -68,6 +71,7 @@ impl Forwarding {
         now: Instant,
     ) -> Result<Self, ForwardingError> {
         let mut datapath = Datapath::load(&agent.bpffs, config.fib)?;
+        datapath.allow_generic(config.generic);
         let reconciler = XdpReconciler::adopt(datapath.maps())?;
         let mut forwarding = Self {
             config: config.clone(),
@@ -75,6 +79,7 @@ impl Forwarding {
             reconciler,
             datapath,
             ports: BTreeMap::new(),
+            gate: Gate::new(config.carrier_wait),
             solicitor: Solicitor::new()?,
             backoff: Backoff::default(),
             next_renewal: now,
@@ -82,6 +87,7 @@ impl Forwarding {
             control_problem: None,
             failures: Vec::new(),
         };
+        forwarding.refresh_rows(state, &Delta::full());
         forwarding.kernel_changed(state, &Delta::full(), now);
         forwarding.detach_leftovers()?;
         forwarding.work(state, now);
@@ -89,15 +95,19 @@ impl Forwarding {
         Ok(forwarding)
     }
 
-    /// Carries a change of the kernel's state through to the maps: rows first, then what has to be
-    /// compiled.
-    pub fn kernel_changed(&mut self, state: &State, delta: &Delta, now: Instant) {
+    /// Carries a change of links and neighbours through to the rows: at once, however many prefixes
+    /// there are.
+    pub fn refresh_rows(&mut self, state: &State, delta: &Delta) {
         let resolve = |next_hop: &_| resolve(next_hop, state);
         let environment = Environment { ports: &self.ports, resolve: &resolve };
         let rows = self.reconciler.refresh_rows(self.datapath.maps(), delta, environment);
         self.note(&rows);
+    }
+
+    /// Carries a change of the kernel's state through to the maps, after [`Self::refresh_rows`].
+    pub fn kernel_changed(&mut self, state: &State, delta: &Delta, now: Instant) {
         let mut changed = self.compiler.update(state, delta);
-        let gone = self.follow_ports(state, &mut changed);
+        let gone = self.follow_ports(state, &mut changed, now);
         self.write(state, &changed);
         for ifindex in gone {
             if let Err(problem) = self.datapath.detach(ifindex) {
@@ -112,7 +122,7 @@ impl Forwarding {
         if now >= self.next_check {
             self.next_check = now + CHECK;
             self.ask_for_neighbours(now);
-            self.check_ports(state);
+            self.check_ports(state, now);
             if !self.failures.is_empty() || !self.reconciler.totals().synced {
                 self.write(state, &FibDelta::default());
             }
@@ -225,7 +235,7 @@ impl Forwarding {
 
     /// Attaches to ports that are new and forgets those that are gone, which are given back: their
     /// programs are detached once the maps no longer use them.
-    fn follow_ports(&mut self, state: &State, changed: &mut FibDelta) -> Vec<IfIndex> {
+    fn follow_ports(&mut self, state: &State, changed: &mut FibDelta, now: Instant) -> Vec<IfIndex> {
         let wanted = &self.compiler.fib().ports;
         let gone: Vec<IfIndex> =
             self.ports.keys().filter(|port| !wanted.contains_key(port)).copied().collect();
@@ -239,11 +249,11 @@ impl Forwarding {
             wanted.keys().filter(|port| !self.ports.contains_key(port)).copied().collect();
         for ifindex in new {
             let name = state.links.get(&ifindex).map_or("", |link| &link.name);
-            let facts = self.datapath.attach(ifindex, name);
+            let facts = self.attach_in_turn(ifindex, name, now);
             if let Some(problem) = &facts.problem {
                 warn!(port = name, problem, "port is not fully usable");
             } else {
-                info!(port = name, tx = facts.tx, "port attached");
+                info!(port = name, tx = facts.tx, notes = ?facts.notes, "port attached");
             }
             self.ports.insert(ifindex, facts);
             changed.ports.insert(ifindex);
@@ -253,29 +263,42 @@ impl Forwarding {
         gone
     }
 
+    /// Attaches to a port unless another one is still waited for.
+    fn attach_in_turn(&mut self, ifindex: IfIndex, name: &str, now: Instant) -> PortFacts {
+        if let Some((_, other)) = self.gate.waits_for() {
+            return PortFacts::refused(ifindex, name, format!("waits until {other} has its carrier back"));
+        }
+        let facts = self.datapath.attach(ifindex, name);
+        if facts.unsettled {
+            let driver = facts.driver.as_deref();
+            self.gate.close(ifindex, name, driver.is_some_and(|driver| driver.kind.is_none()), now);
+            self.gate.step(driver.map(|driver| driver.carrier), now);
+        }
+        facts
+    }
+
     /// Looks again at what ports can do: a veth's abilities change with its peer, a foreign program
-    /// may be gone.
-    fn check_ports(&mut self, state: &State) {
+    /// may be gone, and it may be the next port's turn.
+    fn check_ports(&mut self, state: &State, now: Instant) {
         let mut changed = FibDelta::default();
         for (ifindex, facts) in &mut self.ports {
-            let now = if facts.attached {
-                self.datapath.refresh(facts)
-            } else {
-                self.datapath.attach(*ifindex, &facts.name)
-            };
-            if now != *facts {
-                info!(
-                    port = now.name,
-                    ingress = now.ingress,
-                    egress = now.egress,
-                    tx = now.tx,
-                    problem = now.problem,
-                    "port changed"
-                );
-                *facts = now;
-                changed.ports.insert(*ifindex);
-                changed.full = true;
-            }
+            let refreshed = self.datapath.refresh(facts);
+            note_change(*ifindex, facts, refreshed, &mut changed);
+        }
+        if let Some((ifindex, _)) = self.gate.waits_for() {
+            let carrier = |facts: &PortFacts| facts.driver.as_deref().map(carrier_of);
+            self.gate.step(self.ports.get(&ifindex).and_then(carrier), now);
+        }
+        let lost: Vec<IfIndex> =
+            self.ports.values().filter(|facts| !facts.attached).map(|facts| facts.ifindex).collect();
+        for ifindex in lost {
+            let Some(mut facts) = self.ports.remove(&ifindex) else { continue };
+            let again = self.attach_in_turn(ifindex, &facts.name, now);
+            note_change(ifindex, &mut facts, again, &mut changed);
+            self.ports.insert(ifindex, facts);
+        }
+        if self.gate.waits_for().is_some() {
+            self.next_check = self.next_check.min(now + POLL);
         }
         if changed.full {
             self.write(state, &changed);
@@ -328,6 +351,31 @@ impl Forwarding {
         }
         Ok(())
     }
+}
+
+const fn carrier_of(driver: &DriverFacts) -> bool {
+    driver.carrier
+}
+
+/// Takes over what was found out about a port, and tells of what changed.
+fn note_change(ifindex: IfIndex, facts: &mut PortFacts, now: PortFacts, changed: &mut FibDelta) {
+    if !now.is_told_like(facts) {
+        info!(
+            port = now.name,
+            mode = now.mode.map(AttachMode::label),
+            ingress = now.ingress,
+            egress = now.egress,
+            tx = now.tx,
+            problem = now.problem,
+            notes = ?now.notes,
+            "port changed"
+        );
+    }
+    if !now.is_used_like(facts) {
+        changed.ports.insert(ifindex);
+        changed.full = true;
+    }
+    *facts = now;
 }
 
 fn compile_config(config: &DatapathConfig) -> CompileConfig {

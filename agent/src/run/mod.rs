@@ -134,9 +134,13 @@ impl Agent {
         Ok(())
     }
 
-    /// One direction: the kernel's state first to the routes of our own, then to the fast path.
+    /// One direction: the kernel's state first to the routes of our own, then to the fast path. But
+    /// packets leave dead next hops before anything is computed.
     fn kernel_changed(&mut self, delta: &Delta) {
         let state = self.monitor.state();
+        if let Some(forwarding) = &mut self.forwarding {
+            forwarding.refresh_rows(state, delta);
+        }
         if let Some(routing) = &mut self.routing {
             routing.kernel_changed(state, delta);
         }

@@ -16,7 +16,8 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_XDP: u32 = 37;
 const BPF_LINK_TYPE_XDP: u32 = 6;
-/// `XDP_FLAGS_DRV_MODE` of `include/uapi/linux/if_link.h`: in the driver or not at all.
+/// `XDP_FLAGS_SKB_MODE` and `XDP_FLAGS_DRV_MODE` of `include/uapi/linux/if_link.h`: there or not at all.
+const XDP_FLAGS_SKB_MODE: u32 = 2;
 const XDP_FLAGS_DRV_MODE: u32 = 4;
 
 /// What a link joins.
@@ -26,6 +27,15 @@ pub struct LinkInfo {
     pub ifindex: u32,
     /// Id of the program that runs.
     pub program_id: u32,
+}
+
+/// Where a link runs its program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver.
+    Native,
+    /// In the stack.
+    Generic,
 }
 
 /// An XDP program attached to an interface. Dropping it closes the descriptor; the program stays
@@ -78,17 +88,20 @@ struct RawLinkInfo {
 }
 
 impl XdpLink {
-    /// Attaches `program` to the interface in the driver (native mode).
+    /// Attaches `program` to the interface in exactly this mode, by a link and in no other way.
     ///
     /// # Errors
     /// The kernel's: `EBUSY` or `EEXIST` another program is attached, `EOPNOTSUPP` the driver has
     /// no XDP, `ERANGE` or `EINVAL` the driver's limits (MTU, queues), `EINVAL` no such interface.
-    pub fn attach(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<Self> {
+    pub fn attach(program: BorrowedFd<'_>, ifindex: u32, mode: Mode) -> io::Result<Self> {
         let mut attr = LinkCreateAttr {
             prog_fd: number(program),
             target_ifindex: ifindex,
             attach_type: BPF_XDP,
-            flags: XDP_FLAGS_DRV_MODE,
+            flags: match mode {
+                Mode::Native => XDP_FLAGS_DRV_MODE,
+                Mode::Generic => XDP_FLAGS_SKB_MODE,
+            },
         };
         bpf(BPF_LINK_CREATE, &mut attr).map(Self::own)
     }

@@ -2,4 +2,5 @@
 
 pub mod barrier;
 pub mod bpf_link;
+pub mod ethtool;
 pub mod mapping;

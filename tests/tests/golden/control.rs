@@ -18,7 +18,7 @@ fn lease_runs_out_and_is_renewed() {
         ("renewed", now.jiffies + 1_000_000, verdict::REDIRECT, Reason::ForwardedRedirect),
     ];
     for (name, lease_until, verdict, reason) in steps {
-        data_plane.set_control(Control { lease_until, enabled: 1, reserved: 0 });
+        data_plane.set_control(Control { lease_until, enabled: 1, flow_seed: 0 });
         assert_eq!(data_plane.forward(&frame).verdict, verdict, "{name}");
         let (answer, _) = data_plane.probe(INGRESS_IFINDEX, &frame);
         assert_eq!(Reason::from_number(answer.reason), Some(reason), "{name}");
@@ -31,7 +31,7 @@ fn switched_off_and_on() {
     let Some((mut data_plane, _)) = network() else { return };
     let frame = frame().build();
     for (enabled, verdict) in [(0, verdict::PASS), (1, verdict::REDIRECT), (0, verdict::PASS)] {
-        data_plane.set_control(Control { lease_until: u64::MAX, enabled, reserved: 0 });
+        data_plane.set_control(Control { lease_until: u64::MAX, enabled, flow_seed: 0 });
         assert_eq!(data_plane.forward(&frame).verdict, verdict);
     }
 }

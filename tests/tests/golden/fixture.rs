@@ -157,7 +157,7 @@ pub fn network() -> Option<(DataPlane, Ports)> {
 
 /// Fills the maps with the network.
 pub fn prepare(data_plane: &mut DataPlane, ports: Ports) {
-    data_plane.set_control(Control { lease_until: u64::MAX, enabled: 1, reserved: 0 });
+    data_plane.set_control(Control { lease_until: u64::MAX, enabled: 1, flow_seed: 0 });
     data_plane.set_port(ingress_port());
     data_plane.set_port(egress_port(ports));
     data_plane.open_port(INGRESS_IFINDEX);

@@ -67,7 +67,7 @@ fn controlled() -> Vec<Case> {
 }
 
 fn control(data_plane: &mut DataPlane, lease_until: u64, enabled: u32) {
-    data_plane.set_control(Control { lease_until, enabled, reserved: 0 });
+    data_plane.set_control(Control { lease_until, enabled, flow_seed: 0 });
 }
 
 /// Empties the slot of the ingress port.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use underpass_common::abi::Control;
 use underpass_common::nexthop::{NextHop, Target, TargetKind};
 use underpass_common::reason::Reason;
 use underpass_tests::bpf::{DataPlane, INGRESS_IFINDEX};
@@ -119,5 +120,29 @@ fn losing_a_member_moves_only_its_flows() {
         let now = row_of(&data_plane, &udp(port, 53));
         assert_ne!(now, dead);
         assert!(now == row || row == dead, "flow {port} moved from {row} to {now}");
+    }
+}
+
+/// What one router sends to one member, another one with the same group splits among all: only the
+/// seeds of the two differ.
+#[test]
+fn routers_in_series_split_independently() {
+    const FLOWS: u16 = 4000;
+    let Some((mut data_plane, ports)) = network() else { return };
+    group(&mut data_plane, ports, 4);
+    let rows = |data_plane: &mut DataPlane, seed| {
+        data_plane.set_control(Control { lease_until: u64::MAX, enabled: 1, flow_seed: seed });
+        (0..FLOWS).map(|port| row_of(data_plane, &udp(10_000 + port, 53))).collect::<Vec<_>>()
+    };
+    let (first, second) = (rows(&mut data_plane, 1), rows(&mut data_plane, 2));
+    assert_eq!(first, rows(&mut data_plane, 1), "a flow stays as long as the seed does");
+    let mut load = BTreeMap::new();
+    for (_, row) in first.iter().zip(&second).filter(|(first, _)| **first == FIRST_ROW) {
+        *load.entry(*row).or_insert(0u32) += 1;
+    }
+    let sent: u32 = load.values().sum();
+    for row in FIRST_ROW..FIRST_ROW + 4 {
+        let share = f64::from(load.get(&row).copied().unwrap_or(0)) * 4.0 / f64::from(sent);
+        assert!((0.8..1.2).contains(&share), "row {row}: {share:.2} of its share of {sent} flows");
     }
 }

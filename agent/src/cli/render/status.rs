@@ -59,7 +59,7 @@ fn datapath_lines(datapath: &DatapathStatus, style: Style) -> String {
     let mut table = Table::new(&[
         Column::Text("PORT"),
         Column::Number("INDEX"),
-        Column::Text("ATTACHED"),
+        Column::Text("MODE"),
         Column::Text("INGRESS"),
         Column::Text("EGRESS"),
         Column::Text("TX"),
@@ -78,7 +78,7 @@ fn port_row(port: &PortStatus) -> Vec<String> {
     vec![
         port.interface.clone(),
         port.ifindex.to_string(),
-        yes_no(port.attached),
+        port.mode.clone().unwrap_or_else(none),
         yes_no(port.ingress),
         yes_no(port.egress),
         yes_no(port.tx),

@@ -30,10 +30,12 @@ fn full_status() -> Status {
                     interface: "eth0".to_owned(),
                     ifindex: 2,
                     attached: true,
+                    mode: Some("native".to_owned()),
                     ingress: true,
                     egress: true,
                     tx: true,
                     problem: None,
+                    ..PortStatus::default()
                 },
                 PortStatus {
                     interface: "eth1".to_owned(),
@@ -76,9 +78,9 @@ fn status_with_everything() {
 Agent     underpass 0.1.0, ABI 1, up 1h2m
 Datapath  on, lease 58s, in sync with the kernel, 1 resyncs
           12 prefixes (10 forwarded), 3 targets, 4 next hops (3 live)
-Ports     PORT  INDEX  ATTACHED  INGRESS  EGRESS  TX   PROBLEM
-          eth0      2  yes       yes      yes     yes  -
-          eth1     13  no        no       no      no   another XDP program is attached
+Ports     PORT  INDEX  MODE    INGRESS  EGRESS  TX   PROBLEM
+          eth0      2  native  yes      yes     yes  -
+          eth1     13  -       no       no      no   another XDP program is attached
 BGP       AS 64512, router id 172.20.0.20, 1 of 2 peers established, 14 prefixes, 27 paths
           refused by the import guards: outside_ranges 3, own_next_hop 1
 Kernel    table 254, protocol 210: 13 of 14 routes in place, 1 pending, 0 errors

@@ -248,8 +248,10 @@ mod tests {
             ("three", &[1, 1, 1], Some(6)),
             ("five", &[1; 5], Some(7)),
             ("unequal", &[1, 256], Some(9)),
-            ("many", &[1; 200], Some(10)),
-            ("too many", &[1; 1025], None),
+            ("many", &[1; 200], Some(12)),
+            ("the kernel's limit by weights", &[256; 128], Some(11)),
+            ("as many as there are buckets", &[1; 4096], Some(12)),
+            ("too many", &[1; 4097], None),
         ];
         for (name, weights, expected) in cases {
             assert_eq!(order_for(weights), *expected, "{name}");

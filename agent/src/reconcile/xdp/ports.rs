@@ -10,6 +10,9 @@ use super::writer::Writer;
 use crate::fib::model::Fib;
 use crate::netlink::model::IfIndex;
 
+/// The port sends frames: redirected ones, or those that came in there.
+const SENDS: u32 = PORT_EGRESS | PORT_TX;
+
 /// The table of ports.
 #[derive(Clone, Debug, Default)]
 pub struct Ports {
@@ -38,8 +41,8 @@ impl Ports {
         for (ifindex, want) in self.want.clone() {
             match self.written.get(&ifindex).copied() {
                 None => self.write(RawPort { flags: want.flags & !PORT_INGRESS, ..want }, writer),
-                Some(written) if want.flags & !written.flags & PORT_EGRESS != 0 => {
-                    self.write(RawPort { flags: written.flags | PORT_EGRESS, ..written }, writer);
+                Some(written) if want.flags & !written.flags & SENDS != 0 => {
+                    self.write(RawPort { flags: written.flags | (want.flags & SENDS), ..written }, writer);
                 }
                 Some(_) => {}
             }
@@ -51,7 +54,9 @@ impl Ports {
     pub fn finish(&mut self, rows: &Rows, writer: &mut Writer<'_>) {
         for want in self.want.clone().into_values() {
             let written = self.written.get(&want.ifindex).map_or(0, |row| row.flags);
-            let held = written & !want.flags & PORT_EGRESS != 0 && rows.lead_to(want.ifindex);
+            // One that still sends back what came in keeps its rows.
+            let closes = written & PORT_EGRESS != 0 && want.flags & SENDS == 0;
+            let held = closes && rows.lead_to(want.ifindex);
             let row = if held { RawPort { flags: want.flags | PORT_EGRESS, ..want } } else { want };
             if self.written.get(&row.ifindex) != Some(&row) {
                 self.write(row, writer);
@@ -71,11 +76,11 @@ impl Ports {
         }
     }
 
-    /// Ports that frames may be redirected to, now and according to what is wanted.
+    /// Ports that frames may leave by, now and according to what is wanted. By one with `PORT_TX` alone
+    /// only frames that came in there do; the program leaves others to the kernel.
     pub fn egress(&self) -> impl Iterator<Item = IfIndex> {
-        let open =
-            |ifindex: &&IfIndex| self.written.get(ifindex).is_some_and(|row| row.flags & PORT_EGRESS != 0);
-        let wanted = self.want.iter().filter(|(_, row)| row.flags & PORT_EGRESS != 0);
+        let open = |ifindex: &&IfIndex| self.written.get(ifindex).is_some_and(|row| row.flags & SENDS != 0);
+        let wanted = self.want.iter().filter(|(_, row)| row.flags & SENDS != 0);
         wanted.map(|(ifindex, _)| ifindex).filter(open).copied()
     }
 

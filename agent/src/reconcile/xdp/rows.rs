@@ -1,6 +1,8 @@
 //! Next-hop rows: one per (port, neighbour, MTU), shared by all targets that use it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
 use underpass_common::nexthop::{NEXT_HOP_LIVE, NextHop as RawRow, Target, TargetKind};
 
@@ -121,27 +123,32 @@ impl Rows {
     /// Computes the wanted content of the rows that `delta` concerns again; returns those that came to
     /// life or died.
     pub fn refresh(&mut self, delta: &Delta, reach: &Reach<'_>) -> BTreeSet<u32> {
-        let concerned = |next_hop: &NextHop| {
-            delta.full
-                || delta.interfaces.contains(&next_hop.port)
-                || delta.neighbours.contains(&(next_hop.port, next_hop.neighbour))
-        };
         let mut changed = BTreeSet::new();
-        for (index, row) in &mut self.in_use {
-            if !concerned(&row.next_hop) {
-                continue;
-            }
+        for index in self.concerned(delta) {
+            let Some(row) = self.in_use.get_mut(&index) else { continue };
             let (want, unresolved) = wanted(&row.next_hop, reach, &row.written);
             row.unresolved = unresolved;
             if is_live(&want) != is_live(&row.want) {
-                changed.insert(*index);
+                changed.insert(index);
             }
             if want != row.want {
                 row.want = want;
-                self.dirty.insert(*index);
+                self.dirty.insert(index);
             }
         }
         changed
+    }
+
+    /// Rows by these interfaces and to these neighbours. The others are not looked at: a failure must
+    /// not take longer where there are many.
+    fn concerned(&self, delta: &Delta) -> Vec<u32> {
+        if delta.full {
+            return self.in_use.keys().copied().collect();
+        }
+        let by_port = delta.interfaces.iter().flat_map(|port| self.by_next_hop.range(all_by(*port)));
+        let to_neighbour =
+            delta.neighbours.iter().flat_map(|(port, to)| self.by_next_hop.range(all_to(*port, *to)));
+        by_port.chain(to_neighbour).map(|(_, index)| *index).collect()
     }
 
     /// Writes what may be written under packets: fresh rows, and rows that die or come to life with
@@ -249,9 +256,9 @@ impl Rows {
 
     /// Whether the map may hold live rows of this port.
     pub fn lead_to(&self, port: IfIndex) -> bool {
-        let written = self.in_use.values().map(|row| &row.written);
+        let by_port = self.by_next_hop.range(all_by(port)).filter_map(|(_, index)| self.in_use.get(index));
         let given_back = self.undead.values().chain(self.leftover.values());
-        written.chain(given_back).any(|row| row.ifindex == port && is_live(row))
+        by_port.map(|row| &row.written).chain(given_back).any(|row| row.ifindex == port && is_live(row))
     }
 
     /// How many indices rest.
@@ -286,6 +293,18 @@ impl Rows {
     pub fn unresolved(&self) -> impl Iterator<Item = NextHop> {
         self.in_use.values().filter(|row| row.unresolved).map(|row| row.next_hop)
     }
+}
+
+/// Next hops by a port.
+fn all_by(port: IfIndex) -> RangeInclusive<NextHop> {
+    let first = NextHop { port, neighbour: Ipv4Addr::UNSPECIFIED.into(), mtu: 0 };
+    let last = NextHop { port, neighbour: Ipv6Addr::from_bits(u128::MAX).into(), mtu: u32::MAX };
+    first..=last
+}
+
+/// Next hops to a neighbour on a port.
+const fn all_to(port: IfIndex, neighbour: IpAddr) -> RangeInclusive<NextHop> {
+    NextHop { port, neighbour, mtu: 0 }..=NextHop { port, neighbour, mtu: u32::MAX }
 }
 
 /// The rows that a target leads to. Buckets outside of its range are what is left of groups long gone.

@@ -28,6 +28,8 @@ pub struct Targets {
     ranges: Ranges,
     entries: BTreeMap<TargetId, Entry>,
     by_spec: BTreeMap<Arc<Target>, TargetId>,
+    /// Which groups have a row among their members.
+    groups_of: BTreeMap<u32, BTreeSet<TargetId>>,
     /// How many prefixes have each target in the map.
     holders: BTreeMap<TargetId, usize>,
     dirty: BTreeSet<TargetId>,
@@ -70,6 +72,7 @@ impl Targets {
             entries: BTreeMap::new(),
             holders,
             by_spec: BTreeMap::new(),
+            groups_of: BTreeMap::new(),
             dirty: BTreeSet::new(),
             cooling: BTreeSet::new(),
             unused: BTreeSet::new(),
@@ -114,6 +117,7 @@ impl Targets {
         let id = taken.inspect_err(|_| self.left_rows.extend(entry.rows()))?;
         entry.balance(rows);
         self.by_spec.insert(Arc::clone(&entry.spec), id);
+        join_groups(&mut self.groups_of, id, &entry);
         self.entries.insert(id, entry);
         self.dirty.insert(id);
         Ok(id)
@@ -171,13 +175,12 @@ impl Targets {
 
     /// Rows came to life or died: groups that use them spread their flows anew.
     pub fn liveness_changed(&mut self, changed: &BTreeSet<u32>, rows: &Rows) {
-        if changed.is_empty() {
-            return;
-        }
-        for (id, entry) in &mut self.entries {
-            if entry.range.is_some() && entry.rows().any(|row| changed.contains(&row)) {
+        let groups: BTreeSet<TargetId> =
+            changed.iter().filter_map(|row| self.groups_of.get(row)).flatten().copied().collect();
+        for id in groups {
+            if let Some(entry) = self.entries.get_mut(&id) {
                 entry.balance(rows);
-                self.dirty.insert(*id);
+                self.dirty.insert(id);
             }
         }
     }
@@ -198,6 +201,7 @@ impl Targets {
 
     fn reselect(&mut self, id: TargetId, rows: &mut Rows, reach: &Reach<'_>) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
+        leave_groups(&mut self.groups_of, id, entry);
         let before = std::mem::take(&mut entry.members);
         let mut selected = entry.select(rows, reach, &[]);
         if selected.is_err() {
@@ -217,6 +221,7 @@ impl Targets {
         } else {
             self.short.remove(&id);
         }
+        join_groups(&mut self.groups_of, id, entry);
         entry.balance(rows);
         self.dirty.insert(id);
     }
@@ -267,6 +272,7 @@ impl Targets {
             }
             let Some(entry) = self.entries.remove(&id) else { continue };
             self.by_spec.remove(&entry.spec);
+            leave_groups(&mut self.groups_of, id, &entry);
             self.dirty.remove(&id);
             self.cooling.remove(&id);
             self.short.remove(&id);
@@ -365,5 +371,24 @@ impl Targets {
             return Some(TargetView { id, pass: Some(Reason::TableFull), rows: Vec::new() });
         }
         self.entries.get(&id).map(|entry| entry.view(id, rows))
+    }
+}
+
+/// Notes the rows of a group.
+fn join_groups(groups_of: &mut BTreeMap<u32, BTreeSet<TargetId>>, id: TargetId, entry: &Entry) {
+    for row in entry.rows().filter(|_| entry.range.is_some()) {
+        groups_of.entry(row).or_default().insert(id);
+    }
+}
+
+/// Forgets the rows of a group.
+fn leave_groups(groups_of: &mut BTreeMap<u32, BTreeSet<TargetId>>, id: TargetId, entry: &Entry) {
+    for row in entry.rows() {
+        if let Some(groups) = groups_of.get_mut(&row) {
+            groups.remove(&id);
+            if groups.is_empty() {
+                groups_of.remove(&row);
+            }
+        }
     }
 }

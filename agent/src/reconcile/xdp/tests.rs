@@ -5,7 +5,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use underpass_common::nexthop::{NEXT_HOP_LIVE, NextHop as RawRow};
+use underpass_common::nexthop::{NEXT_HOP_LIVE, NextHop as RawRow, PORT_EGRESS, PORT_TX};
 use underpass_common::reason::Reason;
 
 use self::world::{ROOMY, Way, World, address, forward, found, hop, net, pass};
@@ -47,6 +47,61 @@ fn prefixes_of_equal_content_share_a_target() {
     assert_eq!((totals.prefixes, totals.prefixes_forwarding), (51, 51));
     assert_eq!((totals.targets, totals.next_hops, totals.next_hops_live), (2, 2, 2));
     assert!(totals.synced);
+}
+
+/// Two groups of 255 next hops take all buckets of [`ROOMY`].
+#[test]
+fn groups_without_buckets_are_left_to_the_kernel_until_there_are_some() {
+    let mut world = World::new();
+    let all: Vec<NextHop> =
+        [3, 4].into_iter().flat_map(|port| (1..=128).map(move |n| hop(port, n))).collect();
+    let without = |left_out: usize| {
+        let hops = all.iter().enumerate().filter(|(at, _)| *at != left_out).map(|(_, hop)| *hop);
+        forward(&hops.collect::<Vec<_>>())
+    };
+    for group in 0..4 {
+        world.set(&format!("10.0.{group}.0/24"), without(group));
+    }
+    let (mut xdp, mut maps) = start(&world);
+    let starved = |xdp: &XdpReconciler| -> Vec<usize> {
+        let prefix = |group: &usize| xdp.prefix(0, net(&format!("10.0.{group}.0/24"))).expect("in the table");
+        (0..4).filter(|group| prefix(group).pass == Some(Reason::TableFull)).collect()
+    };
+    assert_eq!(starved(&xdp), [2, 3]);
+    assert!(!xdp.totals().synced);
+    let problems = xdp.problems().join("\n");
+    assert!(problems.contains("2 prefixes (10.0.2.0/24 first)"), "{problems}");
+    assert!(problems.contains("hash-bucket table"), "{problems}");
+
+    world.remove("10.0.0.0/24");
+    world.full(&mut xdp, &mut maps);
+    let left: Vec<_> = (1..4)
+        .filter(|group| xdp.prefix(0, net(&format!("10.0.{group}.0/24"))).expect("there").pass.is_some())
+        .collect();
+    assert_eq!(left.len(), 1, "one of them got the room: {left:?}");
+    world.remove("10.0.1.0/24");
+    world.full(&mut xdp, &mut maps);
+    assert!(xdp.totals().synced, "{:?}", xdp.problems());
+    assert_eq!(share(&flows(&maps, "10.0.3.1"), &all[200]), 16);
+    assert_eq!(maps.violations(), &[] as &[String]);
+}
+
+#[test]
+fn port_that_only_sends_back_has_live_rows() {
+    let mut world = World::new();
+    let hops = [hop(3, 1), hop(4, 1)];
+    world.set("10.0.0.0/24", forward(&hops));
+    let (mut xdp, mut maps) = start(&world);
+    for (egress, tx) in [(false, true), (true, true), (false, true), (false, false), (false, true)] {
+        let facts = world.facts.get_mut(&3).expect("a port");
+        (facts.egress, facts.tx) = (egress, tx);
+        world.full(&mut xdp, &mut maps);
+        let sends = maps.tables().ports[&3].flags & (PORT_EGRESS | PORT_TX);
+        assert_eq!(sends, if egress { PORT_EGRESS } else { 0 } | if tx { PORT_TX } else { 0 });
+        assert_eq!(share(&flows(&maps, "10.0.0.1"), &hops[0]) > 0, tx, "{egress} {tx}");
+        assert_eq!(maps.violations(), &[] as &[String]);
+        assert!(xdp.totals().synced);
+    }
 }
 
 #[test]

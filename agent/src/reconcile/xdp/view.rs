@@ -76,7 +76,7 @@ impl Shortage {
     pub const fn table(self) -> &'static str {
         match self {
             Self::Targets => "target table is full",
-            Self::Buckets => "hash-bucket table is full or the route has more than 1024 next hops",
+            Self::Buckets => "hash-bucket table is full or the route has more than 4096 next hops",
             Self::NextHops => "next-hop table is full",
         }
     }

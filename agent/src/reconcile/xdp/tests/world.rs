@@ -104,7 +104,7 @@ impl World {
             ingress: true,
             egress,
             tx: egress,
-            problem: None,
+            ..PortFacts::default()
         };
         self.facts.insert(ifindex, facts);
         let port = Port { mac: PORT_MAC, view, rp_filter: 0, send_redirects: true, ingress: true };
