@@ -6,11 +6,14 @@ mod chart;
 mod column;
 mod forward;
 mod machine;
+mod measure;
+mod memory;
 mod object;
 mod random;
 mod report;
 mod rig;
 mod routers;
+mod routes;
 mod stats;
 mod traffic;
 
