@@ -4,11 +4,13 @@
 
 mod chart;
 mod column;
+mod curve;
 mod forward;
 mod machine;
 mod measure;
 mod memory;
 mod object;
+mod output;
 mod random;
 mod report;
 mod rig;

@@ -12,6 +12,8 @@
 //!   floor      ----->  in-floor      /
 //! ```
 
+mod hairpin;
+
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};

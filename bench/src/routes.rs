@@ -186,14 +186,6 @@ pub enum Popularity {
 }
 
 impl Popularity {
-    /// Name in tables.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Uniform => "uniform",
-            Self::Zipf => "zipf",
-        }
-    }
-
     /// `count` random hosts of the prefixes.
     pub fn destinations(self, routes: &Routes, count: usize, random: &mut SplitMix64) -> Vec<IpAddr> {
         let prefixes = &routes.prefixes;

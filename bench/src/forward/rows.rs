@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::column::Column;
 use crate::measure::Measurement;
-use crate::report::{aligned, estimate, megabytes, thousands};
+use crate::report::{aligned, estimate, megabytes};
 use crate::rig::Rig;
 use crate::routers::Routers;
-use crate::routes::{Family, Kind, Popularity};
+use crate::routes::{Family, Kind, Popularity, RouteSet};
 use crate::stats::{Estimate, Summary};
 
 /// One column at one table size.
@@ -128,13 +128,7 @@ pub fn table(rows: &[Row]) -> String {
 
 /// What a row's routes and destinations are called.
 pub fn label(row: &Row) -> String {
-    let count = thousands(row.routes);
-    let name = match (row.kind, row.family) {
-        (Kind::Blocks, Family::Ipv4) => format!("{count} /26"),
-        (Kind::Blocks, Family::Ipv6) => format!("{count} IPv6"),
-        (Kind::Internet, Family::Ipv4) => format!("{count} internet"),
-        (Kind::Internet, Family::Ipv6) => format!("{count} internet IPv6"),
-    };
+    let name = RouteSet::new(row.family, row.kind, row.routes).label();
     match row.destinations {
         Popularity::Uniform => name,
         Popularity::Zipf => format!("{name}, zipf"),
@@ -142,12 +136,12 @@ pub fn label(row: &Row) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::{Row, table};
     use crate::routes::{Family, Kind, Popularity};
     use crate::stats::{Estimate, Summary};
 
-    fn row() -> Row {
+    pub fn row() -> Row {
         Row {
             routes: 100,
             family: Family::Ipv4,
