@@ -6,6 +6,7 @@ mod chart;
 mod column;
 mod curve;
 mod forward;
+mod lookup;
 mod machine;
 mod measure;
 mod memory;
@@ -27,10 +28,13 @@ use clap::Parser;
 enum Command {
     /// A packet's cost by plain Linux forwarding, by the kernel's lookup helper, by Underpass and without a lookup.
     Forward(forward::Args),
+    /// A lookup's cost in a tight loop by each engine, and the cost of changing the table.
+    Lookup(lookup::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Forward(args) => forward::run(&args),
+        Command::Lookup(args) => lookup::run(&args),
     }
 }

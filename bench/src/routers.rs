@@ -1,6 +1,6 @@
 //! The forwarders on the routers: rival programs, and an agent that runs there as it does anywhere.
 
-mod rival;
+pub mod rival;
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};

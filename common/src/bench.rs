@@ -8,6 +8,12 @@ pub mod program {
     pub const GENERATE6: &str = "bench_generate6";
     /// Counts what arrives and drops it.
     pub const SINK: &str = "bench_sink";
+    /// A loop without lookups.
+    pub const LOOKUP_NOTHING: &str = "lookup_nothing";
+    /// Lookups in `BPF_MAP_TYPE_LPM_TRIE`.
+    pub const LOOKUP_LPM: &str = "lookup_lpm";
+    /// Lookups by `bpf_fib_lookup`.
+    pub const LOOKUP_FIB: &str = "lookup_fib";
 }
 
 /// Map names in the object with the rivals.
@@ -20,6 +26,8 @@ pub mod map {
     pub const DESTINATIONS6: &str = "BENCH_DESTINATIONS6";
     /// `PerCpuArray<Counter>`, [`super::NEXT_HOPS`] elements and one more for everything unexpected.
     pub const RECEIVED: &str = "BENCH_RECEIVED";
+    /// `Array<Lookups>`, one element.
+    pub const LOOKUPS: &str = "BENCH_LOOKUPS";
 }
 
 /// Destinations that the generator goes through, over and over; a power of two.
@@ -71,8 +79,25 @@ pub struct Generator {
 }
 const _: () = assert!(size_of::<Generator>() == 56);
 
+/// A run of lookups in a loop.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lookups {
+    /// Lookups to make.
+    pub count: u32,
+    /// Port that `bpf_fib_lookup` is asked for.
+    pub ifindex: u32,
+    /// Answer: nanoseconds that they took.
+    pub elapsed: u64,
+    /// Answer: sum of the targets found; by `bpf_fib_lookup`, the number of routes found.
+    pub sum: u64,
+}
+const _: () = assert!(size_of::<Lookups>() == 24);
+
 #[cfg(feature = "user")]
 mod pod {
+    // SAFETY: `repr(C)`, no padding (asserted above), every bit pattern is valid.
+    unsafe impl aya::Pod for super::Lookups {}
     // SAFETY: `repr(C)`, no padding (asserted above), every bit pattern is valid.
     unsafe impl aya::Pod for super::Generator {}
 }

@@ -18,6 +18,7 @@ use underpass_common::nexthop::{
 use crate::column::Column;
 use crate::object;
 use crate::rig::{Path, Rig, next_hop_mac};
+use crate::routes::Routes;
 
 /// Row and target of next hop 0; the floor sends everything to this row.
 const FIRST: u32 = 1;
@@ -41,31 +42,33 @@ impl Rival {
         let object = path.router.enter(|| attach(path, program))??;
         let mut rival = Self { object };
         if path.column == Column::LpmTrie {
-            rival.fill_trie(path, rig)?;
+            fill_trie(&mut rival.object, &rig.routes, path.source.1)?;
         }
         Ok(rival)
     }
+}
 
-    /// Targets, and all routes in the trie.
-    fn fill_trie(&mut self, path: &Path, rig: &Rig) -> anyhow::Result<()> {
-        let mut targets = Array::try_from(object::map(&mut self.object, abi::map::TARGETS)?)?;
-        for id in FIRST..SOURCE_TARGET {
-            let target = Target { kind: TargetKind::NextHop as u32, index: id, ..Target::default() };
-            targets.set(id, target, 0)?;
-        }
-        let source = Target { source_flags: SOURCE_VALID | SOURCE_ON_LINK, ..Target::default() };
-        targets.set(SOURCE_TARGET, source, 0)?;
-        let map = object::map(&mut self.object, abi::map::FIB4)?;
-        let mut trie = LpmTrie::<_, [u8; 8], TargetId>::try_from(map)?;
-        let routes = rig.routes.with_next_hops().map(|(prefix, number)| (prefix, FIRST + number));
-        for (prefix, target) in routes.chain([(path.source.1, SOURCE_TARGET)]) {
-            let IpNet::V4(prefix) = prefix else { continue };
-            let length = VIEW_BITS + u32::from(prefix.prefix_len());
-            let key = Key::new(length, lpm_key4(VIEW, prefix.addr().octets()));
-            trie.insert(&key, target, 0).with_context(|| format!("cannot insert {prefix}"))?;
-        }
-        Ok(())
+/// Fills the targets of an object, and its trie with the routes and the frames' source.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn fill_trie(object: &mut Ebpf, routes: &Routes, source: IpNet) -> anyhow::Result<()> {
+    let mut targets = Array::try_from(object::map(object, abi::map::TARGETS)?)?;
+    for id in FIRST..SOURCE_TARGET {
+        let target = Target { kind: TargetKind::NextHop as u32, index: id, ..Target::default() };
+        targets.set(id, target, 0)?;
     }
+    let row = Target { source_flags: SOURCE_VALID | SOURCE_ON_LINK, ..Target::default() };
+    targets.set(SOURCE_TARGET, row, 0)?;
+    let mut trie = LpmTrie::<_, [u8; 8], TargetId>::try_from(object::map(object, abi::map::FIB4)?)?;
+    let routes = routes.with_next_hops().map(|(prefix, number)| (prefix, FIRST + number));
+    for (prefix, target) in routes.chain([(source, SOURCE_TARGET)]) {
+        let IpNet::V4(prefix) = prefix else { continue };
+        let length = VIEW_BITS + u32::from(prefix.prefix_len());
+        let key = Key::new(length, lpm_key4(VIEW, prefix.addr().octets()));
+        trie.insert(&key, target, 0).with_context(|| format!("cannot insert {prefix}"))?;
+    }
+    Ok(())
 }
 
 /// Loads an object of its own, fills the small tables and attaches the program.
