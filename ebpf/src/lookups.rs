@@ -16,7 +16,10 @@ use underpass_common::fib::VIEW_BITS;
 use underpass_ebpf::maps::UP_FIB4;
 
 use crate::generator::BENCH_DESTINATIONS;
-use crate::kernel_fib;
+use crate::{PARAMETERS_LEN, Parameters};
+
+/// Address family of IPv4.
+const FAMILY: u64 = 2;
 
 /// [`underpass_common::bench::map::LOOKUPS`].
 #[map]
@@ -101,12 +104,22 @@ struct Kernel;
 impl Probe for Kernel {
     #[inline(always)]
     fn probe(address: u32, state: &State) -> u64 {
-        let mut words = MaybeUninit::uninit();
-        kernel_fib::question(&mut words, address, state.ifindex);
-        let parameters = words.as_mut_ptr().cast();
-        // SAFETY: the context is the kernel's, the parameters are live and as long as said.
-        let result =
-            unsafe { helpers::bpf_fib_lookup(state.ctx.cast(), parameters, kernel_fib::PARAMETERS_LEN, 0) };
+        let mut room = MaybeUninit::<Parameters>::uninit();
+        let words = room.as_mut_ptr().cast::<u64>();
+        // The family, the port, and the destination; volatile as in `ask`.
+        // SAFETY: eight words, the length of the array, and every one of them is written; the context is
+        // the kernel's.
+        let result = unsafe {
+            words.write_volatile(FAMILY);
+            words.add(1).write_volatile(u64::from(state.ifindex));
+            words.add(2).write_volatile(0);
+            words.add(3).write_volatile(0);
+            words.add(4).write_volatile(u64::from(address));
+            words.add(5).write_volatile(0);
+            words.add(6).write_volatile(0);
+            words.add(7).write_volatile(0);
+            helpers::bpf_fib_lookup(state.ctx.cast(), words.cast(), PARAMETERS_LEN, 0)
+        };
         // 0 is success: the loop counts the answers.
         u64::from(result == 0)
     }
