@@ -44,7 +44,7 @@ pub fn measure(
     random: &mut SplitMix64,
 ) -> anyhow::Result<Vec<Scaling>> {
     let mut passes: [[Vec<Pass>; 2]; Column::ALL.len()] = Default::default();
-    for _ in 0..plan.rounds {
+    for _ in 0..plan.rounds.div_ceil(2) {
         let mut order: Vec<_> =
             rig.columns().into_iter().flat_map(|column| [(column, 0), (column, 1)]).collect();
         random.shuffle(&mut order);
