@@ -25,7 +25,7 @@ const FIRST: u32 = 1;
 /// Target of the network that the frames come from.
 const SOURCE_TARGET: TargetId = FIRST + NEXT_HOPS;
 /// The view of all ports.
-const VIEW: u32 = 0;
+pub const VIEW: u32 = 0;
 
 /// The programs and maps of one column.
 pub struct Rival {
@@ -61,14 +61,18 @@ pub fn fill_trie(object: &mut Ebpf, routes: &Routes, source: IpNet) -> anyhow::R
     let row = Target { source_flags: SOURCE_VALID | SOURCE_ON_LINK, ..Target::default() };
     targets.set(SOURCE_TARGET, row, 0)?;
     let mut trie = LpmTrie::<_, [u8; 8], TargetId>::try_from(object::map(object, abi::map::FIB4)?)?;
-    let routes = routes.with_next_hops().map(|(prefix, number)| (prefix, FIRST + number));
-    for (prefix, target) in routes.chain([(source, SOURCE_TARGET)]) {
+    for (prefix, target) in targets(routes).chain([(source, SOURCE_TARGET)]) {
         let IpNet::V4(prefix) = prefix else { continue };
         let length = VIEW_BITS + u32::from(prefix.prefix_len());
         let key = Key::new(length, lpm_key4(VIEW, prefix.addr().octets()));
         trie.insert(&key, target, 0).with_context(|| format!("cannot insert {prefix}"))?;
     }
     Ok(())
+}
+
+/// The routes with the targets of their next hops.
+pub fn targets(routes: &Routes) -> impl Iterator<Item = (IpNet, TargetId)> {
+    routes.with_next_hops().map(|(prefix, number)| (prefix, FIRST + number))
 }
 
 /// Loads an object of its own, fills the small tables and attaches the program.
