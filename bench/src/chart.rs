@@ -28,14 +28,14 @@ pub struct Group {
     pub bars: Vec<Option<Summary>>,
 }
 
-const WIDTH: f64 = 760.0;
+const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 420.0;
 const LEFT: f64 = 72.0;
 const RIGHT: f64 = 20.0;
 const TOP: f64 = 96.0;
 const BOTTOM: f64 = 44.0;
 /// Fills of the series, told apart also without colour vision (Okabe and Ito).
-const FILLS: [&str; 6] = ["#8c8c8c", "#e69f00", "#0072b2", "#cccccc", "#009e73", "#cc79a7"];
+pub const FILLS: [&str; 6] = ["#8c8c8c", "#e69f00", "#cc79a7", "#0072b2", "#cccccc", "#009e73"];
 
 /// The chart as an SVG document. Text and background have fixed colours, so that it reads on a dark page too.
 pub fn svg(chart: &Chart) -> String {
@@ -131,7 +131,7 @@ impl Svg {
                 r##"<path d="M{middle:.1} {low:.1}V{high:.1}M{cap_left:.1} {low:.1}H{cap_right:.1}M{cap_left:.1} {high:.1}H{cap_right:.1}" stroke="#222222" fill="none"/>"##
             ));
             self.line(format_args!(
-                r#"<text x="{middle:.1}" y="{:.1}" text-anchor="middle" font-weight="600">{}</text>"#,
+                r#"<text x="{middle:.1}" y="{:.1}" text-anchor="middle" font-size="10" font-weight="600">{}</text>"#,
                 high - 6.0,
                 number(bar.median)
             ));
@@ -146,7 +146,7 @@ impl Svg {
 }
 
 /// Distance between grid lines: 1, 2 or 5 times a power of ten, for four to nine lines up to `highest`.
-fn tick_step(highest: f64) -> f64 {
+pub fn tick_step(highest: f64) -> f64 {
     if highest <= 0.0 {
         return 1.0;
     }
@@ -163,7 +163,7 @@ fn tick_step(highest: f64) -> f64 {
 }
 
 /// Whole numbers without decimals, small fractions with two.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     if value >= 10.0 || value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
@@ -176,7 +176,7 @@ fn count_from(things: usize) -> f64 {
     f64::from(u32::try_from(things).unwrap_or(u32::MAX))
 }
 
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -232,7 +232,7 @@ mod tests {
     fn everything_stays_inside() {
         let svg = svg(&chart());
         for (element, name, limit) in
-            [("rect", "x", 760.0), ("rect", "y", 420.0), ("text", "x", 760.0), ("text", "y", 420.0)]
+            [("rect", "x", 1000.0), ("rect", "y", 420.0), ("text", "x", 1000.0), ("text", "y", 420.0)]
         {
             for value in attributes(&svg, element, name) {
                 assert!((0.0..=limit).contains(&value), "{element} {name}={value}");

@@ -17,7 +17,7 @@ use nix::net::if_::if_nametoindex;
 use serde::Serialize;
 use underpass::datapath::bpf_maps::BpfMaps;
 use underpass::datapath::maps::{Capacity, Contents, FibMaps, MapError};
-use underpass::datapath::{Datapath, PortFacts};
+use underpass::datapath::{Datapath, Engine, PortFacts};
 use underpass::fib::compile::{Compiler, resolve};
 use underpass::fib::model::CompileConfig;
 use underpass::netlink::apply::Part;
@@ -31,7 +31,7 @@ use underpass_common::nexthop::{NextHop, Port, Target};
 use underpass_tests::lab::Lab;
 
 use crate::machine::Machine;
-use crate::report::Report;
+use crate::report;
 use crate::stats::Summary;
 
 /// Next hops per port; prefix n leads to next hop n modulo this number on both ports.
@@ -52,6 +52,15 @@ pub struct Args {
     /// Times that each event is measured.
     #[arg(long, default_value_t = 21, value_parser = clap::value_parser!(u32).range(1..=1000))]
     passes: u32,
+}
+
+/// What is written.
+#[derive(Debug, Serialize)]
+struct Report {
+    bench: &'static str,
+    machine: Machine,
+    method: Method,
+    rows: Vec<Row>,
 }
 
 /// How it was measured.
@@ -92,8 +101,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     print!("{}", table(&rows));
     let method =
         Method { next_hops: 2 * NEXT_HOPS, passes: args.passes, clock: "from the decoded notification" };
-    let report = Report { bench: "failover".to_owned(), machine, method, rows };
-    args.json.as_deref().map_or(Ok(()), |path| report.write(path))
+    let report = Report { bench: "failover", machine, method, rows };
+    args.json.as_deref().map_or(Ok(()), |path| report::write_json(path, &report))
 }
 
 /// All events at one number of prefixes.
@@ -103,7 +112,7 @@ fn measure(prefixes: u32, passes: u32) -> anyhow::Result<Vec<Row>> {
     let router = lab.netns("router");
     router.ip(&devices())?;
     router.enter(|| {
-        let mut datapath = Datapath::load(&lab.bpffs().join("underpass"))?;
+        let mut datapath = Datapath::load(&lab.bpffs().join("underpass"), Engine::Flat)?;
         let mut agent = Agent::start(datapath.maps(), prefixes)?;
         let port = if_nametoindex("e0")?;
         let gateway = Ipv4Addr::new(192, 0, 2, 11).into();

@@ -1,46 +1,68 @@
 //! `forward`: what a packet costs by plain Linux forwarding, by the kernel's lookup helper, by Underpass
 //! and without any lookup.
 
+mod bars;
+mod draw;
+mod keep;
+mod rows;
+mod scaling;
+mod tables;
+
 use std::path::PathBuf;
 
-use anyhow::{Context, ensure};
-use aya::sys::{Stats, enable_stats};
-use underpass_common::bench::{BATCH, DESTINATIONS, FRAME_LEN, NEXT_HOPS};
+use serde::Serialize;
+use underpass_common::bench::{BATCH, DESTINATIONS, FRAME_LEN, FRAME6_LEN, NEXT_HOPS};
 
-use crate::chart::{self, Chart, Group};
+use self::bars::Verdict;
+use self::keep::Keep;
+use self::rows::Row;
+use self::scaling::Scaling;
+use self::tables::{Session, SetUp};
 use crate::column::Column;
 use crate::machine::Machine;
+use crate::machine::noise::{self, Noise};
+use crate::measure::{DELIVERED_AT_LEAST, Plan};
+use crate::output::Output;
 use crate::random::SplitMix64;
-use crate::report::{ForwardMethod, ForwardRow, Report, forward_table};
-use crate::rig::{BLOCKS, Rig};
-use crate::routers::Routers;
-use crate::stats::{Ratio, Summary, pair_ratios};
-use crate::traffic::{self, Traffic};
+use crate::routes::{Family, Kind, Popularity, RouteSet};
 
-/// Share of a pass's frames that must arrive; a pass below it says more about queues than about forwarding.
-const DELIVERED_AT_LEAST: f64 = 0.99;
+/// Parts of the benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// All columns at the route sets.
+    Tables,
+    /// Cost against table size.
+    Curve,
+    /// From one processor to two.
+    Scaling,
+    /// Out by the port that the packet came in on.
+    Hairpin,
+    /// The reference cluster with its hairpin and without.
+    Keep,
+}
 
 /// Arguments of `underpass-bench forward`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Write the results to this file.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Draw the results into this file.
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
-    /// Fewer and shorter passes: the whole run stays below two minutes.
+    /// Folder for the results [default: bench/results for a whole run, target/bench for a quick or
+    /// partial one].
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Fewer tables, fewer passes: three minutes.
     #[arg(long)]
     quick: bool,
-    /// Numbers of /26 routes.
-    #[arg(long, value_delimiter = ',', default_values_t = [100, 10_000], value_parser = clap::value_parser!(u32).range(1..=i64::from(BLOCKS / 2)))]
-    routes: Vec<u32>,
-    /// Timed passes per column [default: 61; quick: 15].
+    /// Only these parts.
+    #[arg(long, value_delimiter = ',', value_enum)]
+    only: Vec<Part>,
+    /// Route sets of the tables, instead of the usual ones: blocks4:N, internet4:N, blocks6:N, internet6:N.
+    #[arg(long, value_delimiter = ',')]
+    routes: Vec<RouteSet>,
+    /// Only these columns.
+    #[arg(long, value_delimiter = ',', value_enum)]
+    columns: Vec<Column>,
+    /// Timed passes per column [default: 31; quick: 11].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     passes: Option<u32>,
-    /// Frames per pass [default: 262144; quick: 131072].
-    #[arg(long, value_parser = clap::value_parser!(u32).range(65_536..=4_194_304))]
-    frames: Option<u32>,
     /// Seed of routes, destinations and the order of passes.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -49,253 +71,199 @@ pub struct Args {
     cpu: Option<usize>,
 }
 
-/// Measures, prints, and writes the files that were asked for.
+/// Result of `forward`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// `forward`.
+    pub bench: &'static str,
+    /// Where it ran.
+    pub machine: Machine,
+    /// Signs of other work on the machine.
+    pub noise: Noise,
+    /// How it was measured.
+    pub method: Method,
+    /// Every column at every route set.
+    pub rows: Vec<Row>,
+    /// What the data plane is to reach, and whether it did.
+    pub bars: Vec<Verdict>,
+    /// Internet-like sets from 10 routes on.
+    pub curve: Vec<Row>,
+    /// From one processor to two.
+    pub scaling: Vec<Scaling>,
+    /// Every column with the ingress port as egress port: `floor` is a static `XDP_TX`.
+    pub hairpin: Vec<Row>,
+    /// The reference cluster's hairpin, and the cluster without it.
+    pub next_hop_keep: Vec<Keep>,
+    /// How long kernel and agent took to learn the routes.
+    pub set_up: Vec<SetUp>,
+}
+
+/// How `forward` was measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Method {
+    /// Bytes per IPv4 frame in memory; 4 more (the check sequence) on a wire.
+    pub frame_bytes: usize,
+    /// Bytes per IPv6 frame in memory.
+    pub frame6_bytes: usize,
+    /// Destination addresses.
+    pub destinations: usize,
+    /// Next hops; route n uses next hop n modulo this number.
+    pub next_hops: u32,
+    /// Frames sent per pass.
+    pub frames_per_pass: u32,
+    /// Rounds; each column has one timed pass per round, in a random order.
+    pub rounds: u32,
+    /// Rounds of the separate runs that measure the programs' own time.
+    pub program_rounds: u32,
+    /// Frames per batch of the generator.
+    pub batch: u32,
+    /// A pass counts when at least this share of its frames arrived as it should.
+    pub delivered_at_least: f64,
+    /// Seed of routes, destinations and orders.
+    pub seed: u64,
+    /// Processor that does all the work.
+    pub cpu: usize,
+}
+
+impl Args {
+    fn has(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+
+    /// Whether the results are worth publishing.
+    fn whole(&self) -> bool {
+        !self.quick && self.only.is_empty() && self.routes.is_empty() && self.columns.is_empty()
+    }
+
+    fn plan(&self, machine: &Machine) -> Plan {
+        let rounds = self.passes.unwrap_or(if self.quick { 11 } else { 31 });
+        let cpu = self.cpu.unwrap_or(machine.cores as usize - 1);
+        Plan { rounds, program_rounds: rounds.div_ceil(2), frames: 131_072, cpu }
+    }
+
+    /// The columns asked for, without `but`.
+    fn columns(&self, but: &[Column]) -> Vec<Column> {
+        let asked = |column: &Column| self.columns.is_empty() || self.columns.contains(column);
+        Column::ALL.into_iter().filter(asked).filter(|column| !but.contains(column)).collect()
+    }
+
+    /// The route sets of the tables, with what is sent to them.
+    fn tables(&self) -> Vec<(RouteSet, Vec<Popularity>)> {
+        const UNIFORM: &[Popularity] = &[Popularity::Uniform];
+        const BOTH: &[Popularity] = &[Popularity::Uniform, Popularity::Zipf];
+        let set = RouteSet::new;
+        let all = [
+            (set(Family::Ipv4, Kind::Blocks, 100), UNIFORM, true),
+            (set(Family::Ipv4, Kind::Blocks, 10_000), BOTH, true),
+            (set(Family::Ipv4, Kind::Internet, 100_000), UNIFORM, true),
+            (set(Family::Ipv4, Kind::Internet, 1_000_000), BOTH, false),
+        ];
+        if !self.routes.is_empty() {
+            return self.routes.iter().map(|set| (*set, UNIFORM.to_vec())).collect();
+        }
+        let wanted = all.into_iter().filter(|(_, _, in_quick)| *in_quick || !self.quick);
+        wanted.map(|(set, all, _)| (set, if self.quick { UNIFORM.to_vec() } else { all.to_vec() })).collect()
+    }
+
+    /// Sizes of the curve. The large ones are among the tables already.
+    fn curve(&self) -> &'static [u32] {
+        if self.quick { &[10, 1_000] } else { &[10, 100, 1_000, 10_000] }
+    }
+}
+
+/// Measures, prints, and writes the files.
 ///
 /// # Errors
-/// The rig cannot be raised, a router does not forward as it should, or a file cannot be written.
+/// A rig cannot be raised, a router does not forward as it should, or a file cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let machine = Machine::read()?;
-    let rounds = args.passes.unwrap_or(if args.quick { 15 } else { 61 });
-    let method = ForwardMethod {
-        frame_bytes: FRAME_LEN,
-        destinations: DESTINATIONS,
-        next_hops: NEXT_HOPS,
-        frames_per_pass: args.frames.unwrap_or(if args.quick { 131_072 } else { 262_144 }),
-        rounds,
-        program_rounds: rounds.div_ceil(3),
-        batch: BATCH,
-        delivered_at_least: DELIVERED_AT_LEAST,
-        seed: args.seed,
-        cpu: args.cpu.unwrap_or(machine.cores as usize - 1),
-    };
+    let start = noise::Start::now()?;
+    let plan = args.plan(&machine);
     println!(
         "{}, {} cores, Linux {}: {} rounds of {} frames per column, seed {}, processor {}",
-        machine.cpu, machine.cores, machine.kernel, rounds, method.frames_per_pass, method.seed, method.cpu
+        machine.cpu, machine.cores, machine.kernel, plan.rounds, plan.frames, args.seed, plan.cpu
     );
-    let mut rows = Vec::new();
-    for &routes in &args.routes {
-        rows.extend(measure(routes, &method)?);
-    }
-    print!("\n{}", forward_table(&rows));
-    let report = Report { bench: "forward".to_owned(), machine, method, rows };
-    if let Some(path) = &args.json {
-        report.write(path)?;
-        println!("\nwritten: {}", path.display());
-    }
-    if let Some(path) = &args.svg {
-        std::fs::write(path, draw(&report)).with_context(|| format!("cannot write {}", path.display()))?;
-        println!("drawn: {}", path.display());
-    }
-    Ok(())
-}
-
-/// The rows for one number of routes, on a rig of its own.
-fn measure(routes: u32, method: &ForwardMethod) -> anyhow::Result<Vec<ForwardRow>> {
-    println!("{routes} routes: raising the rig");
-    let mut random = SplitMix64::new(method.seed ^ u64::from(routes));
-    let rig = Rig::raise(routes, &mut random)?;
-    let mut traffic = Traffic::prepare(&rig, method.cpu)?;
-    let routers = Routers::start(&rig, &mut traffic)?;
-    println!("{routes} routes: every column reaches all {DESTINATIONS} destinations; timing");
-    let mut passes = Passes::default();
-    for _ in 0..method.rounds {
-        passes.round(&mut random, &rig, &mut traffic, method.frames_per_pass)?;
-    }
-    println!("{routes} routes: measuring the programs' own time");
-    let program_ns = program_times(&mut random, &rig, &mut traffic, &routers, method)?;
-    Column::ALL
-        .into_iter()
-        .zip(program_ns)
-        .map(|(column, program_ns)| {
-            let ns_per_packet = Summary::of(&passes.kept(column)).with_context(|| {
-                format!("{routes} routes: every pass of {} lost more than 1 % of its frames", column.label())
-            })?;
-            Ok(ForwardRow {
-                routes,
-                family: "ipv4".to_owned(),
-                column: column.label().to_owned(),
-                ns_per_packet,
-                program_ns: Summary::of(&program_ns),
-                ratio_to_floor: passes.ratio(column, Column::Floor),
-                ratio_to_fib_helper: passes.ratio(column, Column::FibHelper),
-                ratio_to_kernel: passes.ratio(column, Column::Kernel),
-                delivered: passes.delivered_share(column),
-                passes: passes.kept(column).len(),
-                passes_rejected: passes.times[index(column)].iter().filter(|time| time.is_none()).count(),
-            })
-        })
-        .collect()
-}
-
-/// Timed passes of all columns, by [`Column::number`].
-#[derive(Debug, Default)]
-struct Passes {
-    /// Nanoseconds per packet by round; `None` for a pass thrown away.
-    times: [Vec<Option<f64>>; Column::ALL.len()],
-    /// Frames sent and delivered in the passes that count.
-    frames: [(u64, u64); Column::ALL.len()],
-}
-
-fn index(column: Column) -> usize {
-    usize::from(column.number())
-}
-
-impl Passes {
-    /// One pass of every column, in a random order.
-    fn round(
-        &mut self,
-        random: &mut SplitMix64,
-        rig: &Rig,
-        traffic: &mut Traffic,
-        frames: u32,
-    ) -> anyhow::Result<()> {
-        let mut order = Column::ALL;
-        random.shuffle(&mut order);
-        for column in order {
-            let pass = traffic.pass(rig, column, frames)?;
-            self.add(column, &pass);
+    let mut session = Session::new(plan, args.seed);
+    if args.has(Part::Tables) {
+        for (set, popularities) in args.tables() {
+            let scaled = args.has(Part::Scaling) && set == SCALED && machine.cores > 1;
+            session.table(set, &popularities, &args.columns(&[]), scaled)?;
         }
-        Ok(())
+        print!("\n{}", rows::table(&session.rows));
     }
-
-    fn add(&mut self, column: Column, pass: &traffic::Pass) {
-        let kept = pass.ns_per_packet().filter(|_| pass.delivered_share() >= DELIVERED_AT_LEAST);
-        if kept.is_some() {
-            let (sent, delivered) = &mut self.frames[index(column)];
-            (*sent, *delivered) = (*sent + pass.sent, *delivered + pass.delivered);
-        } else {
-            println!("{}: pass thrown away, {:.4} delivered", column.label(), pass.delivered_share());
+    if args.has(Part::Curve) {
+        for routes in args.curve() {
+            let set = RouteSet::new(Family::Ipv4, Kind::Internet, *routes);
+            session.curve(set, &args.columns(&[Column::Kernel]))?;
         }
-        self.times[index(column)].push(kept);
+        session.finish_curve();
+        print!("\nCost against table size\n{}", rows::table(&session.curve));
     }
-
-    fn kept(&self, column: Column) -> Vec<f64> {
-        self.times[index(column)].iter().copied().flatten().collect()
+    if args.has(Part::Scaling) && session.scaling.is_empty() && machine.cores > 1 {
+        session.scaling(SCALED, &args.columns(&[]))?;
     }
-
-    fn delivered_share(&self, column: Column) -> f64 {
-        let (sent, delivered) = self.frames[index(column)];
-        traffic::as_f64(delivered) / traffic::as_f64(sent.max(1))
+    if !session.scaling.is_empty() {
+        print!("\nFrom one processor to two\n{}", scaling::table(&session.scaling));
     }
-
-    /// Rate of `column` divided by that of `reference`.
-    fn ratio(&self, column: Column, reference: Column) -> Option<Ratio> {
-        if column == reference {
-            return Some(Ratio::ONE);
-        }
-        Ratio::of(&pair_ratios(&self.times[index(column)], &self.times[index(reference)]))
+    if args.has(Part::Hairpin) {
+        session.hairpin(SCALED, &args.columns(&[]))?;
+        print!("\nOut by the ingress port (XDP_TX)\n{}", rows::table(&session.hairpin));
     }
-}
-
-/// Run time per frame of every column's program, pass by pass; nothing for the kernel's column. The
-/// statistics slow all programs down, so these passes are not used for anything else.
-fn program_times(
-    random: &mut SplitMix64,
-    rig: &Rig,
-    traffic: &mut Traffic,
-    routers: &Routers,
-    method: &ForwardMethod,
-) -> anyhow::Result<[Vec<f64>; Column::ALL.len()]> {
-    let _statistics = enable_stats(Stats::RunTime).context("cannot enable BPF statistics")?;
-    let mut times = [const { Vec::new() }; Column::ALL.len()];
-    for _ in 0..method.program_rounds {
-        let mut order = Column::ALL;
-        random.shuffle(&mut order);
-        for column in order {
-            let Some(before) = routers.program_time(column)? else { continue };
-            traffic.pass(rig, column, method.frames_per_pass)?;
-            let after = routers.program_time(column)?.context("the program is gone")?;
-            let runs = after.runs - before.runs;
-            ensure!(runs > 0, "the program of {} did not run", column.label());
-            let time = after.time.saturating_sub(before.time);
-            times[index(column)].push(time.as_secs_f64() * 1e9 / traffic::as_f64(runs));
-        }
+    let mut next_hop_keep = Vec::new();
+    if args.has(Part::Keep) {
+        println!("raising three reference clusters");
+        next_hop_keep = keep::measure(plan.rounds.div_ceil(2), &mut SplitMix64::new(args.seed))?;
+        print!("\nThe reference cluster, socket to socket\n{}", keep::table(&next_hop_keep));
     }
-    Ok(times)
-}
-
-/// The result as a bar chart.
-fn draw(report: &Report<ForwardMethod, ForwardRow>) -> String {
-    let mut scales: Vec<u32> = report.rows.iter().map(|row| row.routes).collect();
-    scales.dedup();
-    let bar = |routes: u32, column: Column| {
-        let mut rows = report.rows.iter();
-        rows.find(|row| row.routes == routes && row.column == column.label()).map(|row| row.ns_per_packet)
+    let noise = start.noise(&session.floors)?;
+    let bars = bars::verdicts(&session.rows);
+    if !bars.is_empty() {
+        print!("\n{}", bars::table(&bars));
+    }
+    print!("{}", noise.text());
+    let report = Report {
+        bench: "forward",
+        machine,
+        noise,
+        method: method(&plan, args.seed),
+        rows: session.rows,
+        bars,
+        curve: session.curve,
+        scaling: session.scaling,
+        hairpin: session.hairpin,
+        next_hop_keep,
+        set_up: session.set_up,
     };
-    let groups = scales.into_iter().map(|routes| Group {
-        label: format!("{} routes", thousands(routes)),
-        bars: Column::ALL.map(|column| bar(routes, column)).to_vec(),
-    });
-    chart::svg(&Chart {
-        title: "Forwarding a packet, nanoseconds (less is better)".to_owned(),
-        subtitle: format!(
-            "veth to veth on one core of {}, Linux {}, 64-byte UDP, {} destinations",
-            report.machine.cpu,
-            report.machine.kernel,
-            thousands(u32::try_from(report.method.destinations).unwrap_or(u32::MAX))
-        ),
-        axis: "ns per packet: median and range".to_owned(),
-        series: Column::ALL.map(|column| column.label().to_owned()).to_vec(),
-        groups: groups.collect(),
-    })
+    publish(&report, &Output::new(args.out.as_deref(), args.whole()))
 }
 
-/// 10000 as "10,000".
-fn thousands(number: u32) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
+/// The set that scaling and hairpin are measured with.
+const SCALED: RouteSet = RouteSet::new(Family::Ipv4, Kind::Blocks, 10_000);
+
+fn publish(report: &Report, output: &Output) -> anyhow::Result<()> {
+    println!();
+    output.json("forward", report)?;
+    if !report.rows.is_empty() {
+        output.svg("forward", &draw::bars(report))?;
     }
-    text
+    if !report.curve.is_empty() {
+        output.svg("curve", &draw::curve(report))?;
+    }
+    output.readme("forward", &draw::readme(report))
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::{Passes, thousands};
-    use crate::column::Column;
-    use crate::traffic::Pass;
-
-    fn pass(microseconds: u64, delivered: u64) -> Pass {
-        Pass {
-            sent: 1000,
-            delivered,
-            by_other_way: 0,
-            unexpected: 0,
-            elapsed: Duration::from_micros(microseconds),
-        }
-    }
-
-    #[test]
-    fn a_lossy_pass_is_thrown_away_with_its_pair() {
-        let mut passes = Passes::default();
-        passes.add(Column::Kernel, &pass(1000, 1000));
-        passes.add(Column::Underpass, &pass(500, 1000));
-        passes.add(Column::Kernel, &pass(100, 980));
-        passes.add(Column::Underpass, &pass(400, 1000));
-        assert_eq!(passes.kept(Column::Kernel).len(), 1);
-        let ratio = passes.ratio(Column::Underpass, Column::Kernel).expect("one pair");
-        assert!((ratio.median - 2.0).abs() < 1e-9, "twice the kernel's rate, but {ratio:?}");
-        assert!((passes.delivered_share(Column::Kernel) - 1.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn ratio_to_itself_is_one() {
-        let mut passes = Passes::default();
-        passes.add(Column::Floor, &pass(300, 1000));
-        assert_eq!(passes.ratio(Column::Floor, Column::Floor), Some(crate::stats::Ratio::ONE));
-        assert_eq!(passes.ratio(Column::Floor, Column::Kernel), None);
-    }
-
-    #[test]
-    fn numbers_with_separators() {
-        for (number, text) in [(0, "0"), (100, "100"), (10_000, "10,000"), (1_000_000, "1,000,000")] {
-            assert_eq!(thousands(number), text);
-        }
+const fn method(plan: &Plan, seed: u64) -> Method {
+    Method {
+        frame_bytes: FRAME_LEN,
+        frame6_bytes: FRAME6_LEN,
+        destinations: DESTINATIONS,
+        next_hops: NEXT_HOPS,
+        frames_per_pass: plan.frames,
+        rounds: plan.rounds,
+        program_rounds: plan.program_rounds,
+        batch: BATCH,
+        delivered_at_least: DELIVERED_AT_LEAST,
+        seed,
+        cpu: plan.cpu,
     }
 }

@@ -1,5 +1,7 @@
 //! The machine that a result was measured on.
 
+pub mod noise;
+
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -4,14 +4,20 @@
 
 mod chart;
 mod column;
+mod curve;
 mod failover;
 mod forward;
+mod lookup;
 mod machine;
+mod measure;
+mod memory;
 mod object;
+mod output;
 mod random;
 mod report;
 mod rig;
 mod routers;
+mod routes;
 mod stats;
 mod traffic;
 
@@ -25,11 +31,14 @@ enum Command {
     Forward(forward::Args),
     /// Time from a link or neighbour failure to the last next-hop row, by the number of prefixes.
     Failover(failover::Args),
+    /// A lookup's cost in a tight loop by each engine, and the cost of changing the table.
+    Lookup(lookup::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Forward(args) => forward::run(&args),
         Command::Failover(args) => failover::run(&args),
+        Command::Lookup(args) => lookup::run(&args),
     }
 }

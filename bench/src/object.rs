@@ -1,9 +1,14 @@
 //! The eBPF object with the generator, the sink and the rival programs.
 
+use std::net::IpAddr;
+
 use anyhow::Context;
-use aya::maps::Map;
+use aya::maps::{Array, Map};
 use aya::programs::{ProgramError, Xdp};
-use aya::{Ebpf, include_bytes_aligned};
+use aya::{Ebpf, Pod, include_bytes_aligned};
+use underpass_common::bench::{self, DESTINATIONS};
+
+use crate::routes::Family;
 
 static OBJECT: &[u8] = include_bytes_aligned!(env!("RIVALS_OBJECT"));
 
@@ -42,4 +47,44 @@ pub fn xdp<'a>(object: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut Xdp> 
 /// The object has no such map.
 pub fn map<'a>(object: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut Map> {
     object.map_mut(name).with_context(|| format!("the object has no map {name}"))
+}
+
+/// Writes the destinations that generator and lookup loops go through.
+///
+/// # Errors
+/// They are not [`DESTINATIONS`] of the family, or the kernel refuses.
+pub fn aim(object: &mut Ebpf, family: Family, destinations: &[IpAddr]) -> anyhow::Result<()> {
+    match family {
+        Family::Ipv4 => fill(object, bench::map::DESTINATIONS, destinations, |address| match address {
+            IpAddr::V4(address) => Some(u32::from_ne_bytes(address.octets())),
+            IpAddr::V6(_) => None,
+        }),
+        Family::Ipv6 => fill(object, bench::map::DESTINATIONS6, destinations, |address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => {
+                let octets = address.octets();
+                let word = |at: usize| {
+                    u32::from_ne_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]])
+                };
+                Some([word(0), word(4), word(8), word(12)])
+            }
+        }),
+    }
+}
+
+fn fill<T: Pod>(
+    object: &mut Ebpf,
+    name: &str,
+    destinations: &[IpAddr],
+    word: impl FnMut(&IpAddr) -> Option<T>,
+) -> anyhow::Result<()>
+where
+    [T; DESTINATIONS]: Pod,
+{
+    let words = destinations.iter().map(word).collect::<Option<Box<[T]>>>();
+    let words: Option<Box<[T; DESTINATIONS]>> = words.and_then(|words| words.try_into().ok());
+    let words = words.with_context(|| format!("{name} takes {DESTINATIONS} destinations of one family"))?;
+    let mut map: Array<_, [T; DESTINATIONS]> = map(object, name)?.try_into()?;
+    map.set(0, &*words, 0)?;
+    Ok(())
 }

@@ -30,6 +30,12 @@ impl SplitMix64 {
         u32::from_le_bytes([a, b, c, d])
     }
 
+    /// A number from 0 up to but not including 1.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit a float's mantissa")]
+    pub const fn fraction(&mut self) -> f64 {
+        (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     /// Puts `items` in a random order (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {

@@ -25,9 +25,9 @@ impl Summary {
     }
 }
 
-/// Median of the pairs' ratios, with a confidence interval.
+/// Median of what pairs of passes say (a ratio or a difference), with a confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ratio {
+pub struct Estimate {
     /// Median over the pairs.
     pub median: f64,
     /// Lower end of the 95 % confidence interval of the median.
@@ -36,17 +36,17 @@ pub struct Ratio {
     pub high: f64,
 }
 
-impl Ratio {
+impl Estimate {
     /// Ratio of a thing to itself.
     pub const ONE: Self = Self { median: 1.0, low: 1.0, high: 1.0 };
 
-    /// Median and interval of `ratios`, one per pair, or `None` when there are none.
+    /// Median and interval of `values`, one per pair, or `None` when there are none.
     ///
     /// The interval runs between two order statistics, as in the sign test: it holds the true median with
     /// at least 95 % probability whatever the distribution. With fewer than 6 pairs no such interval
     /// exists; then it is the whole range.
-    pub fn of(ratios: &[f64]) -> Option<Self> {
-        let sorted = sorted(ratios);
+    pub fn of(values: &[f64]) -> Option<Self> {
+        let sorted = sorted(values);
         let rank = sign_test_rank(sorted.len());
         let low = *sorted.get(rank.checked_sub(1)?)?;
         let high = *sorted.get(sorted.len().checked_sub(rank)?)?;
@@ -58,6 +58,25 @@ impl Ratio {
 /// round in which both have a pass. Both slices are indexed by round.
 pub fn pair_ratios(times: &[Option<f64>], reference: &[Option<f64>]) -> Vec<f64> {
     times.iter().zip(reference).filter_map(|(time, other)| Some((*other)? / (*time)?)).collect()
+}
+
+/// By how much the first of a pair exceeds the second, for every round in which both have a pass. Both
+/// slices are indexed by round.
+pub fn pair_differences(times: &[Option<f64>], reference: &[Option<f64>]) -> Vec<f64> {
+    times.iter().zip(reference).filter_map(|(time, other)| Some((*time)? - (*other)?)).collect()
+}
+
+/// How far the middle four fifths of `values` are apart, relative to their median; 0 without values.
+pub fn spread(values: &[f64]) -> f64 {
+    let sorted = sorted(values);
+    let (Some(low), Some(high)) = (percentile(&sorted, 10), percentile(&sorted, 90)) else { return 0.0 };
+    (high - low) / median_of_sorted(&sorted)
+}
+
+/// The value that `percent` percent of a sorted slice do not exceed, or `None` when it is empty.
+pub fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.saturating_sub(1)).copied()
 }
 
 /// Rank (from 1) of the order statistic that starts the 95 % confidence interval of the median of
@@ -76,7 +95,8 @@ fn sign_test_rank(count: usize) -> usize {
     rank.max(usize::from(count > 0))
 }
 
-fn sorted(values: &[f64]) -> Vec<f64> {
+/// `values` from the smallest to the largest.
+pub fn sorted(values: &[f64]) -> Vec<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted
@@ -98,7 +118,7 @@ fn as_f64(count: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ratio, Summary, pair_ratios, sign_test_rank};
+    use super::{Estimate, Summary, pair_differences, pair_ratios, sign_test_rank, spread};
 
     #[test]
     fn summary() {
@@ -170,7 +190,7 @@ mod tests {
             },
         ];
         for Case { name, ratios, expected } in cases {
-            let ratio = Ratio::of(&ratios).map(|r| (r.median, r.low, r.high));
+            let ratio = Estimate::of(&ratios).map(|r| (r.median, r.low, r.high));
             assert_eq!(ratio, expected, "{name}");
         }
     }
@@ -180,5 +200,14 @@ mod tests {
         let times = [Some(100.0), None, Some(200.0), Some(50.0)];
         let reference = [Some(200.0), Some(10.0), None, Some(100.0)];
         assert_eq!(pair_ratios(&times, &reference), [2.0, 2.0]);
+        assert_eq!(pair_differences(&times, &reference), [-100.0, -50.0]);
+    }
+
+    #[test]
+    fn spread_of_the_middle() {
+        let values: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert!((spread(&values) - 80.0 / 50.5).abs() < 1e-9);
+        assert!(spread(&[5.0, 5.0, 5.0]).abs() < 1e-9);
+        assert!(spread(&[]).abs() < 1e-9);
     }
 }

@@ -1,37 +1,48 @@
 //! Sends frames through the rig and counts what arrives.
 
-use std::net::Ipv4Addr;
+mod frame;
+
+use std::net::IpAddr;
+use std::sync::Barrier;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use aya::Ebpf;
 use aya::maps::{Array, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
-use etherparse::PacketBuilder;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use underpass_common::abi::Counter;
-use underpass_common::bench::{self, BATCH, DESTINATIONS, FRAME_LEN, Generator, NEXT_HOPS, TTL};
+use underpass_common::bench::{self, BATCH, GENERATORS, Generator, NEXT_HOPS};
 
-use crate::column::Column;
 use crate::object;
-use crate::rig::{Rig, generator_mac, router_mac, source};
+use crate::rig::{Path, Rig};
+use crate::routes::Family;
+
+/// Frames that a generator may drop while it waits for its peer, or its peer for it: a test run that
+/// begins beside another waits for RCU grace periods.
+const SLACK: u32 = 4_194_304;
 
 /// One pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pass {
     /// Frames sent.
     pub sent: u64,
     /// Frames that arrived, addressed to one of the next hops, with a TTL of one less, and forwarded by
     /// whom the column is about: the kernel or XDP.
     pub delivered: u64,
+    /// The same by next hop, whoever forwarded.
+    pub by_next_hop: Vec<u64>,
     /// Frames that arrived as they should but were forwarded by the other one.
     pub by_other_way: u64,
     /// Other frames that arrived.
     pub unexpected: u64,
     /// Time from the start of the first batch to the start of the last: that of [`BATCH`] frames less than
-    /// were sent.
+    /// were sent by each generator.
     pub elapsed: Duration,
+    /// Number of generators.
+    pub generators: u32,
 }
 
 impl Pass {
@@ -42,7 +53,8 @@ impl Pass {
 
     /// Wall time per delivered frame in nanoseconds, or `None` when nothing arrived.
     pub fn ns_per_packet(&self) -> Option<f64> {
-        let timed = as_f64(self.sent.saturating_sub(u64::from(BATCH))) * self.delivered_share();
+        let last = u64::from(BATCH) * u64::from(self.generators);
+        let timed = as_f64(self.sent.saturating_sub(last)) * self.delivered_share();
         (timed > 0.0).then(|| self.elapsed.as_secs_f64() * 1e9 / timed)
     }
 }
@@ -56,81 +68,125 @@ pub fn as_f64(packets: u64) -> f64 {
 /// Generator and sink of a rig.
 pub struct Traffic {
     object: Ebpf,
-    cpu: usize,
+    family: Family,
+    first: IpAddr,
 }
 
 impl Traffic {
-    /// Loads the programs, attaches the sink and gives the generator its destinations. The frames'
-    /// whole way is on processor `cpu`.
+    /// Loads the programs, attaches the sink and gives the generator its destinations.
     ///
     /// # Errors
     /// A program is refused, or a map cannot be written.
-    pub fn prepare(rig: &Rig, cpu: usize) -> anyhow::Result<Self> {
+    pub fn prepare(rig: &Rig, destinations: &[IpAddr]) -> anyhow::Result<Self> {
+        let family = rig.set().family;
         let mut object = object::open()?;
-        object::load(&mut object, bench::program::GENERATE)?;
-        rig.sink.enter(|| {
-            let sink = object::load(&mut object, bench::program::SINK)?;
-            sink.attach("sink", XdpMode::Driver).context("cannot attach the sink")?;
-            anyhow::Ok(())
-        })??;
-        let addresses = rig.destinations.iter().map(|address| u32::from_ne_bytes(address.octets()));
-        let addresses: Box<[u32; DESTINATIONS]> = addresses
-            .collect::<Box<[u32]>>()
-            .try_into()
-            .map_err(|_| anyhow::anyhow!("the generator takes {DESTINATIONS} destinations"))?;
-        let mut map: Array<_, [u32; DESTINATIONS]> =
-            object::map(&mut object, bench::map::DESTINATIONS)?.try_into()?;
-        map.set(0, *addresses, 0)?;
-        Ok(Self { object, cpu })
+        object::load(&mut object, generate(family))?;
+        object::load(&mut object, bench::program::SINK)?;
+        for (namespace, device) in &rig.sinks {
+            namespace.enter(|| {
+                let sink = object::xdp(&mut object, bench::program::SINK)?;
+                sink.attach(device, XdpMode::Driver).context("cannot attach the sink")?;
+                anyhow::Ok(())
+            })??;
+        }
+        let first = *destinations.first().context("no destinations")?;
+        let mut traffic = Self { object, family, first };
+        traffic.aim(destinations)?;
+        Ok(traffic)
     }
 
-    /// Sends `frames` frames (rounded up to whole batches) and one batch more to a column's port and waits
-    /// until they are counted. The start of the last batch ends the timing.
+    /// Gives the generator other destinations.
+    ///
+    /// # Errors
+    /// They are not as many as it takes, or of another family.
+    pub fn aim(&mut self, destinations: &[IpAddr]) -> anyhow::Result<()> {
+        object::aim(&mut self.object, self.family, destinations)?;
+        self.first = *destinations.first().context("no destinations")?;
+        Ok(())
+    }
+
+    /// Sends `frames` frames (rounded up to whole batches) and one batch more to a column's port from each
+    /// of the processors `cpus` at the same time, and waits until they are counted. The start of the last
+    /// batch ends the timing. A frame's whole way is on the processor it was made on.
     ///
     /// # Errors
     /// The run was interrupted or took longer than it may, or the kernel refuses.
-    pub fn pass(&mut self, rig: &Rig, column: Column, frames: u32) -> anyhow::Result<Pass> {
+    pub fn pass(&mut self, path: &Path, rig: &Rig, cpus: &[usize], frames: u32) -> anyhow::Result<Pass> {
         let frames = frames.next_multiple_of(BATCH) + BATCH;
-        let frame = frame(column, rig.destinations[0]);
         let before = self.received()?;
-        let by_kernel_before = rig.forwarded_by_kernel()?;
-        let object = &mut self.object;
-        let cpu = self.cpu;
-        let elapsed = rig.generator.enter(|| {
-            let ifindex = nix::net::if_::if_nametoindex(column.label())?;
-            let start = generator(&frame, ifindex);
-            Array::try_from(object::map(object, bench::map::GENERATOR)?)?.set(0, start, 0)?;
-            let mut here = CpuSet::new();
-            here.set(cpu)?;
-            sched_setaffinity(Pid::from_raw(0), &here)
-                .with_context(|| format!("cannot run on processor {cpu}"))?;
-            send(object::xdp(object, bench::program::GENERATE)?, &frame, frames)?;
-            let map: Array<_, Generator> = object::map(object, bench::map::GENERATOR)?.try_into()?;
-            let end = map.get(&0, 0)?;
-            ensure!(end.sequence == frames, "of {frames} frames {} were made", end.sequence);
-            Ok(Duration::from_nanos(end.latest_batch - end.first_batch))
-        })??;
-        let sent = u64::from(frames);
-        let after = self.settled(before, sent)?;
-        let arrived = after.expected - before.expected;
-        let by_kernel = rig.forwarded_by_kernel()? - by_kernel_before;
+        let by_kernel_before = path.forwarded_by_kernel(self.family)?;
+        let elapsed = rig.generator.enter(|| self.send(path, cpus, frames))??;
+        let sent = u64::from(frames) * cpus.len() as u64;
+        let after = self.settled(&before, sent)?;
+        let by_next_hop: Vec<u64> =
+            after.expected.iter().zip(&before.expected).map(|(after, before)| after - before).collect();
+        let arrived: u64 = by_next_hop.iter().sum();
+        let by_kernel = path.forwarded_by_kernel(self.family)? - by_kernel_before;
         let by_other_way =
-            if column == Column::Kernel { arrived.saturating_sub(by_kernel) } else { by_kernel };
+            if path.column.is_kernel() { arrived.saturating_sub(by_kernel) } else { by_kernel };
         Ok(Pass {
             sent,
             delivered: arrived.saturating_sub(by_other_way),
+            by_next_hop,
             by_other_way,
             unexpected: after.unexpected - before.unexpected,
             elapsed,
+            generators: u32::try_from(cpus.len())?,
         })
     }
 
+    /// Runs a generator on each processor. In the generator's namespace.
+    fn send(&mut self, path: &Path, cpus: &[usize], frames: u32) -> anyhow::Result<Duration> {
+        let frame = frame::bytes(path, self.first);
+        let ifindex = nix::net::if_::if_nametoindex(path.device.as_str())?;
+        let number = |cpu: usize| u32::try_from(cpu).ok().filter(|cpu| *cpu < GENERATORS);
+        let numbers = cpus.iter().map(|cpu| number(*cpu)).collect::<Option<Vec<u32>>>();
+        let numbers = numbers.with_context(|| format!("generators run on processors below {GENERATORS}"))?;
+        let mut generators = Array::try_from(object::map(&mut self.object, bench::map::GENERATOR)?)?;
+        for (index, cpu) in numbers.iter().enumerate() {
+            let peer = numbers[(index + 1) % numbers.len()];
+            let start = Generator { frames, peer, ..frame::generator(&frame, ifindex) };
+            generators.set(*cpu, start, 0)?;
+        }
+        let program = object::xdp(&mut self.object, generate(self.family))?;
+        let repeat = if cpus.len() > 1 { frames + SLACK } else { frames };
+        let (together, program, frame) = (Barrier::new(cpus.len()), &*program, &frame);
+        thread::scope(|scope| {
+            let start = |cpu: usize| {
+                let together = &together;
+                scope.spawn(move || {
+                    let pinned = pin(cpu);
+                    together.wait();
+                    pinned.and_then(|()| test_run(program, frame, repeat))
+                })
+            };
+            let runs: Vec<_> = cpus.iter().map(|cpu| start(*cpu)).collect();
+            runs.into_iter().try_for_each(|run| run.join().map_err(|_| anyhow!("a generator panicked"))?)
+        })?;
+        let generators: Array<_, Generator> =
+            object::map(&mut self.object, bench::map::GENERATOR)?.try_into()?;
+        let (mut first, mut latest) = (u64::MAX, 0);
+        for cpu in numbers {
+            let end = generators.get(&cpu, 0)?;
+            // One of two may have waited too long for the other: its frames count as lost.
+            ensure!(
+                cpus.len() > 1 || end.sequence == frames,
+                "of {frames} frames {} were made",
+                end.sequence
+            );
+            if end.sequence > 0 {
+                (first, latest) = (first.min(end.first_batch), latest.max(end.latest_batch));
+            }
+        }
+        Ok(Duration::from_nanos(latest.saturating_sub(first)))
+    }
+
     /// Counters of the sink once all frames are there, or once nothing has come for 20 ms.
-    fn settled(&self, before: Received, frames: u64) -> anyhow::Result<Received> {
+    fn settled(&self, before: &Received, frames: u64) -> anyhow::Result<Received> {
         let mut last = self.received()?;
         let mut since = Instant::now();
         while last.total() - before.total() < frames && since.elapsed() < Duration::from_millis(20) {
-            std::thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
             let now = self.received()?;
             if now != last {
                 (last, since) = (now, Instant::now());
@@ -145,28 +201,45 @@ impl Traffic {
         let packets = |index| -> anyhow::Result<u64> {
             Ok(counters.get(&index, 0)?.iter().map(|counter| counter.packets).sum())
         };
-        let mut received = Received { expected: 0, unexpected: packets(NEXT_HOPS)? };
-        for index in 0..NEXT_HOPS {
-            received.expected += packets(index)?;
-        }
-        Ok(received)
+        Ok(Received {
+            expected: (0..NEXT_HOPS).map(packets).collect::<anyhow::Result<_>>()?,
+            unexpected: packets(NEXT_HOPS)?,
+        })
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Received {
-    expected: u64,
+    expected: Vec<u64>,
     unexpected: u64,
 }
 
 impl Received {
-    const fn total(self) -> u64 {
-        self.expected + self.unexpected
+    fn total(&self) -> u64 {
+        self.expected.iter().sum::<u64>() + self.unexpected
     }
 }
 
+/// The generator of a family.
+const fn generate(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => bench::program::GENERATE,
+        Family::Ipv6 => bench::program::GENERATE6,
+    }
+}
+
+/// Keeps the calling thread on a processor.
+///
+/// # Errors
+/// There is no such processor, or it is not for us.
+pub fn pin(cpu: usize) -> anyhow::Result<()> {
+    let mut here = CpuSet::new();
+    here.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &here).with_context(|| format!("cannot run on processor {cpu}"))
+}
+
 /// Runs the generator over live frames.
-fn send(generator: &Xdp, frame: &[u8], frames: u32) -> anyhow::Result<()> {
+fn test_run(generator: &Xdp, frame: &[u8], frames: u32) -> anyhow::Result<()> {
     let run = TestRunOptions {
         data_in: Some(frame),
         repeat: frames,
@@ -177,76 +250,27 @@ fn send(generator: &Xdp, frame: &[u8], frames: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A frame of [`FRAME_LEN`] bytes to a column's port: UDP, no checksum.
-fn frame(column: Column, destination: Ipv4Addr) -> Vec<u8> {
-    const HEADERS: usize = 14 + 20 + 8;
-    let mut frame = Vec::with_capacity(FRAME_LEN);
-    PacketBuilder::ethernet2(generator_mac(column), router_mac(column))
-        .ipv4(source(column).octets(), destination.octets(), TTL)
-        .udp(4096, 9)
-        .write(&mut frame, &[0; FRAME_LEN - HEADERS])
-        .expect("the packet is short and a Vec takes everything");
-    frame[40..42].fill(0);
-    frame
-}
-
-/// What the generator writes into each copy of `frame`.
-fn generator(frame: &[u8], ifindex: u32) -> Generator {
-    let word = |index: usize| u16::from_ne_bytes([frame[2 * index], frame[2 * index + 1]]);
-    // The IPv4 header is words 7 to 16; the checksum is word 12, the destination 15 and 16.
-    let partial_sum = [7, 8, 9, 10, 11, 13, 14].map(|index| u32::from(word(index))).iter().sum();
-    Generator {
-        macs: [0, 1, 2, 3, 4, 5].map(word),
-        ttl_protocol: word(11),
-        partial_sum,
-        ifindex,
-        ..Generator::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
     use std::time::Duration;
 
-    use super::{Pass, frame, generator};
-    use crate::column::Column;
-
-    #[test]
-    fn frame_has_the_length_and_the_addresses() {
-        let frame = frame(Column::Underpass, Ipv4Addr::new(10, 1, 2, 3));
-        assert_eq!(frame.len(), 60);
-        let parsed = etherparse::SlicedPacket::from_ethernet(&frame).expect("a right frame");
-        let Some(etherparse::NetSlice::Ipv4(ip)) = parsed.net else { panic!("not IPv4") };
-        assert_eq!(ip.header().destination_addr(), Ipv4Addr::new(10, 1, 2, 3));
-        assert_eq!((ip.header().ttl(), ip.header().total_len()), (64, 46));
-    }
-
-    /// The checksum that the generator makes from its words is the right one for the destination.
-    #[test]
-    fn partial_sum_leads_to_the_right_checksum() {
-        for destination in [[10, 0, 0, 1], [10, 255, 255, 254], [10, 128, 7, 64]] {
-            let frame = frame(Column::Kernel, Ipv4Addr::from(destination));
-            let generator = generator(&frame, 1);
-            let word = |index: usize| u32::from(u16::from_ne_bytes([frame[2 * index], frame[2 * index + 1]]));
-            let sum = generator.partial_sum + word(15) + word(16);
-            let sum = (sum & 0xffff) + (sum >> 16);
-            let sum = (sum & 0xffff) + (sum >> 16);
-            assert_eq!(!sum & 0xffff, word(12), "{destination:?}");
-        }
-    }
+    use super::Pass;
 
     #[test]
     fn pass_arithmetic() {
         let pass = Pass {
             sent: 264,
             delivered: 132,
+            by_next_hop: vec![132],
             by_other_way: 0,
             unexpected: 0,
             elapsed: Duration::from_micros(50),
+            generators: 1,
         };
         assert!((pass.delivered_share() - 0.5).abs() < 1e-12);
         assert!((pass.ns_per_packet().expect("something arrived") - 500.0).abs() < 1e-9);
+        let two = Pass { sent: 328, delivered: 164, generators: 2, ..pass.clone() };
+        assert!((two.ns_per_packet().expect("something arrived") - 500.0).abs() < 1e-9);
         assert_eq!(Pass { delivered: 0, ..pass }.ns_per_packet(), None);
     }
 }

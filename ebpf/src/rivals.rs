@@ -6,6 +6,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "`#[xdp]` hands the context over by value")]
 
 mod generator;
+mod lookups;
 
 use core::mem::MaybeUninit;
 
@@ -24,7 +25,7 @@ use underpass_common::reason::Reason;
 use underpass_ebpf::forward::{self, Engine, Hop, Steps};
 use underpass_ebpf::frame::Frame;
 use underpass_ebpf::maps::UP_NEXT_HOPS;
-use underpass_ebpf::tables;
+use underpass_ebpf::tables::{self, LpmTrie, Tables};
 
 const AF_INET: u8 = 2;
 /// The next-hop row that [`rival_floor`] sends everything to.
@@ -164,6 +165,12 @@ fn rival_fib(ctx: XdpContext) -> u32 {
 #[xdp]
 fn rival_floor(ctx: XdpContext) -> u32 {
     forward::run(Frame::new(ctx), &Floor)
+}
+
+/// The forwarding program over `BPF_MAP_TYPE_LPM_TRIE`, filled by the benchmark.
+#[xdp]
+fn rival_lpm(ctx: XdpContext) -> u32 {
+    forward::run(Frame::new(ctx), &Tables(LpmTrie))
 }
 
 /// Plain `XDP_PASS`.

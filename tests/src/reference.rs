@@ -48,6 +48,7 @@ pub struct ReferenceLab {
     agents: BTreeMap<String, Agent>,
     birds: BTreeMap<String, Bird>,
     frrs: BTreeMap<String, Frr>,
+    calico: calico::Options,
     lab: Lab,
 }
 
@@ -63,7 +64,7 @@ impl ReferenceLab {
         };
         build::network(&lab).context("cannot build the network")?;
         let (birds, frrs) = start_daemons(&lab, options.calico)?;
-        let mut reference = Self { agents: BTreeMap::new(), birds, frrs, lab };
+        let mut reference = Self { agents: BTreeMap::new(), birds, frrs, calico: options.calico, lab };
         for machine in &options.agents {
             reference.start_agent(machine)?;
         }
@@ -205,14 +206,16 @@ impl ReferenceLab {
         routers().try_for_each(|machine| self.check_routes_of(machine))
     }
 
-    /// Every block of other nodes is in the machine's kernel, and a leaf uses all of its reflectors.
+    /// Every block of other nodes is in the machine's kernel, and a leaf uses all of its reflectors, which
+    /// name themselves as next hop unless they are told to keep it.
     fn check_routes_of(&self, machine: &str) -> Result<()> {
         let routes = self.netns(machine).routes("main")?;
         for (rack, node) in topology::nodes().filter(|(_, node)| node.name != machine) {
             for block in node.blocks {
                 let route = routes.iter().find(|route| route.prefix.to_string() == *block);
                 let route = route.with_context(|| format!("{machine} has no route to {block}"))?;
-                let wanted = if rack.leaf == machine { rack.reflectors().count() } else { 1 };
+                let spread = rack.leaf == machine && !self.calico.next_hop_keep;
+                let wanted = if spread { rack.reflectors().count() } else { 1 };
                 let found = route.next_hops.len();
                 ensure!(found >= wanted, "{machine} has {found} of {wanted} next hops for {block}");
             }
@@ -225,7 +228,7 @@ impl ReferenceLab {
     /// # Errors
     /// As [`Lab::keep`].
     pub fn keep(self) -> Result<()> {
-        let Self { agents, birds, frrs, lab } = self;
+        let Self { agents, birds, frrs, lab, .. } = self;
         // Their destructors would kill the processes.
         std::mem::forget((agents, birds, frrs));
         lab.keep()

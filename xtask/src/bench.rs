@@ -10,7 +10,7 @@ use crate::{process, setup};
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Passed on to the benchmark: `NAME [--json FILE] [--quick]`; `help` lists the names.
+    /// Passed on to the benchmark: `NAME [--quick] [--out FOLDER]`; `help` lists the names.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub rest: Vec<OsString>,
 }
@@ -27,5 +27,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let target = process::target_dir().join("release");
     let mut bench = Command::new(target.join("underpass-bench"));
     bench.args(&args.rest).env("UNDERPASS_BIN", target.join("underpass"));
+    bench.env("UNDERPASS_BENCH_ROOT", process::workspace());
     Err(process::exec(&mut bench))
 }

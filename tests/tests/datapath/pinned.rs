@@ -29,7 +29,8 @@ fn pinned_map_of_another_shape_is_refused() {
 fn folder_that_is_not_on_bpffs_or_taken_is_refused() {
     let Some(rig) = Rig::raise() else { return };
     rig.in_router(|| {
-        let error = Datapath::load(&rig.lab.dir().join("plain"), Engine::Flat).err().expect("no bpffs").to_string();
+        let error =
+            Datapath::load(&rig.lab.dir().join("plain"), Engine::Flat).err().expect("no bpffs").to_string();
         assert!(error.contains("mount -t bpf"), "{error}");
         let first = rig.load();
         let error = Datapath::load(&rig.bpffs(), Engine::Flat).err().expect("taken").to_string();

@@ -40,6 +40,7 @@ macro_rules! address {
             clippy::cast_possible_truncation,
             reason = "counts of bits are at most 128, values fit their bits"
         )]
+        #[allow(clippy::cast_lossless, reason = "lossless for one of the two types only")]
         impl Address for $type {
             const BITS: u8 = <$type>::BITS as u8;
             const ZERO: Self = 0;
