@@ -16,7 +16,7 @@ use ipnet::{IpNet, Ipv4Net};
 use nix::net::if_::if_nametoindex;
 use serde::Serialize;
 use underpass::datapath::bpf_maps::BpfMaps;
-use underpass::datapath::maps::{Capacity, Contents, FibMaps, MapError};
+use underpass::datapath::maps::{Capacity, Contents, FibMaps, MapError, PrefixChange};
 use underpass::datapath::{Datapath, Engine, PortFacts};
 use underpass::fib::compile::{Compiler, resolve};
 use underpass::fib::model::CompileConfig;
@@ -344,6 +344,10 @@ impl FibMaps for Clocked<'_> {
 
     fn set_prefix(&mut self, view: ViewId, prefix: IpNet, target: TargetId) -> Result<(), MapError> {
         self.maps.set_prefix(view, prefix, target)
+    }
+
+    fn set_prefixes(&mut self, changes: &[PrefixChange]) -> Vec<Result<(), MapError>> {
+        self.maps.set_prefixes(changes)
     }
 
     fn delete_prefix(&mut self, view: ViewId, prefix: IpNet) -> Result<(), MapError> {
