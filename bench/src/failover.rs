@@ -36,9 +36,9 @@ use crate::stats::Summary;
 
 /// Next hops per port; prefix n leads to next hop n modulo this number on both ports.
 const NEXT_HOPS: u32 = 16;
-/// Prefixes are /28 of this network: room for 1,048,576.
-const NETWORK: [u8; 4] = [10, 0, 0, 0];
-const PREFIX_LEN: u8 = 28;
+/// Prefixes are /24 of this network of four bits: room for 1,048,576.
+const NETWORK: [u8; 4] = [16, 0, 0, 0];
+const PREFIX_LEN: u8 = 24;
 
 /// Arguments of `underpass-bench failover`.
 #[derive(Debug, clap::Args)]
@@ -242,7 +242,7 @@ impl<'a> Agent<'a> {
         }
         let config = CompileConfig {
             ports: vec!["e0".to_owned(), "e1".to_owned()],
-            accelerate: vec![IpNet::V4(Ipv4Net::new(NETWORK.into(), 8)?)],
+            accelerate: vec![IpNet::V4(Ipv4Net::new(NETWORK.into(), 4)?)],
             services: Vec::new(),
         };
         let reconciler = XdpReconciler::adopt(maps)?;
