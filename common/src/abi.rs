@@ -55,16 +55,18 @@ pub const FIB4_ENTRIES: u32 = 1_048_576;
 /// Size classes of the flat table, in bytes. An array map is allocated whole: the agent begins with the
 /// smallest and goes on to the next when a table is full.
 pub const FIB_BYTES: [u32; 4] = [2 << 20, 8 << 20, 32 << 20, 64 << 20];
+/// Bytes that the map has beyond its table: the program may load what lies behind the last unit.
+pub const FIB_SLACK: u32 = 4096;
 /// Name of the program's constant that bounds unit numbers: units of the table minus one.
 pub const FIB_UNIT_MASK: &str = "UP_FIB_UNIT_MASK";
 /// Number of targets. Target 0 is always [`crate::nexthop::TargetKind::Pass`].
-pub const TARGET_ENTRIES: u32 = 65_536;
+pub const TARGET_ENTRIES: u32 = 16_384;
 /// Number of hash buckets over all groups.
-pub const BUCKET_ENTRIES: u32 = 262_144;
+pub const BUCKET_ENTRIES: u32 = 65_536;
 /// Most buckets that one group may have; the number is a power of two.
 pub const MAX_GROUP_BUCKETS: u32 = 4096;
 /// Number of next-hop rows. Row 0 is never live.
-pub const NEXT_HOP_ENTRIES: u32 = 65_536;
+pub const NEXT_HOP_ENTRIES: u32 = 16_384;
 /// Room for reasons in the counter map; [`crate::reason::Reason`] must stay below it.
 pub const REASON_SLOTS: u32 = 64;
 /// Elements of the counter map.

@@ -6,12 +6,20 @@ use underpass_common::fib::{Lookup, TargetId, ViewId};
 use crate::maps::{UP_FIB, UP_FIB_UNIT_MASK};
 
 /// The flat table as the prefix table.
-pub struct FlatTable;
+pub struct FlatTable(Option<MapWords>);
+
+impl FlatTable {
+    /// The table of the map.
+    #[inline(always)]
+    pub fn open() -> Self {
+        Self(MapWords::open())
+    }
+}
 
 impl Lookup for FlatTable {
     #[inline(always)]
     fn lookup4(&self, view: ViewId, address: [u8; 4]) -> Option<TargetId> {
-        flat::lookup4(&MapWords::open()?, view, address)
+        flat::lookup4(self.0.as_ref()?, view, address)
     }
 }
 
@@ -33,7 +41,7 @@ impl MapWords {
 impl Words for MapWords {
     #[inline(always)]
     fn word(&self, index: u32) -> u32 {
-        let index = index & (self.unit_mask * UNIT_WORDS | (UNIT_WORDS - 1));
+        let index = index & (self.unit_mask * UNIT_WORDS + (UNIT_WORDS - 1));
         // SAFETY: masked to the element's words. Volatile: user space writes them meanwhile.
         unsafe { self.base.add(index as usize).read_volatile() }
     }
@@ -44,5 +52,17 @@ impl Words for MapWords {
         let at = (unit & self.unit_mask) as usize * 2;
         // SAFETY: masked to the element's units, which are aligned to 16 bytes in the page-aligned element.
         unsafe { [pair.add(at).read_volatile(), pair.add(at + 1).read_volatile()] }
+    }
+
+    #[inline(always)]
+    fn touch(&self, unit: u32) {
+        let line = self.base.cast::<u64>();
+        let at = (unit & self.unit_mask) as usize * 2;
+        // SAFETY: as in `unit`; the map has FIB_SLACK bytes more than the mask covers. BPF has no prefetch; a
+        // load that nothing depends on is one.
+        unsafe {
+            line.add(at + 8).read_volatile();
+            line.add(at + 16).read_volatile();
+        }
     }
 }

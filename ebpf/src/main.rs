@@ -13,13 +13,13 @@ use underpass_ebpf::{forward, probe};
 /// Forwards what the kernel would forward; attached to every managed port.
 #[xdp]
 fn underpass(ctx: XdpContext) -> u32 {
-    forward::run(Frame::new(ctx), &Tables(FlatTable))
+    forward::run(Frame::new(ctx), &Tables(FlatTable::open()))
 }
 
 /// The same decision on the frame behind a probe header; only ever run by `BPF_PROG_TEST_RUN`.
 #[xdp]
 fn underpass_probe(ctx: XdpContext) -> u32 {
-    probe::answer(Frame::new(ctx), &Tables(FlatTable))
+    probe::answer(Frame::new(ctx), &Tables(FlatTable::open()))
 }
 
 /// [`underpass`] over the tries of the kernel (`datapath.fib = "lpm-trie"`).

@@ -6,8 +6,8 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMap, LpmTrie, PerCpuArray};
 use underpass_common::abi::{
-    BUCKET_ENTRIES, COUNTER_ENTRIES, Control, Counter, FIB_BYTES, FIB4_ENTRIES, NEXT_HOP_ENTRIES, PORT_SLOTS,
-    TARGET_ENTRIES,
+    BUCKET_ENTRIES, COUNTER_ENTRIES, Control, Counter, FIB_BYTES, FIB_SLACK, FIB4_ENTRIES, NEXT_HOP_ENTRIES,
+    PORT_SLOTS, TARGET_ENTRIES,
 };
 use underpass_common::fib::TargetId;
 use underpass_common::nexthop::{NextHop, Port, Target};
@@ -26,7 +26,7 @@ pub static UP_TX_PORTS: DevMap = DevMap::with_max_entries(PORT_SLOTS, 0);
 
 /// The words of the flat table in its smallest size class.
 #[repr(C, align(16))]
-pub struct FibWords([u32; FIB_BYTES[0] as usize / 4]);
+pub struct FibWords([u32; (FIB_BYTES[0] + FIB_SLACK) as usize / 4]);
 
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;

@@ -10,7 +10,7 @@ use std::path::Path;
 use aya::Ebpf;
 use aya::maps::MapData;
 use aya_obj::Object;
-use underpass_common::abi::{FIB_BYTES, map};
+use underpass_common::abi::{FIB_BYTES, FIB_SLACK, map};
 
 use super::OBJECT;
 use super::flat::FlatTable;
@@ -55,7 +55,7 @@ pub fn ensure(folder: &Path) -> Result<u32, LoadError> {
     }
     let info = aya::maps::MapInfo::from_pin(&path)
         .map_err(|source| LoadError::ReadPin { path: path.clone(), source })?;
-    Ok(info.value_size())
+    Ok(info.value_size().saturating_sub(FIB_SLACK))
 }
 
 /// Makes a map of `bytes` bytes for the flat table and pins it.
@@ -68,7 +68,7 @@ fn create(bytes: u32, path: &Path) -> Result<(), LoadError> {
             map::FIB
         )));
     };
-    legacy.def.value_size = bytes;
+    legacy.def.value_size = bytes + FIB_SLACK;
     let made = definition.ok_or_else(|| LoadError::Object("no definition".to_owned()));
     let data = MapData::create(made?, map::FIB, None)
         .map_err(|error| LoadError::Object(format!("a prefix table of {bytes} bytes: {error}")))?;

@@ -6,7 +6,7 @@ use aya::maps::MapInfo;
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::Object;
-use underpass_common::abi::{self, FIB_BYTES, program};
+use underpass_common::abi::{self, FIB_BYTES, FIB_SLACK, program};
 use underpass_common::fib::flat::UNIT_WORDS;
 
 use super::OBJECT;
@@ -159,7 +159,7 @@ fn check_pins(folder: &Path, engine: Engine) -> Result<(), LoadError> {
         let found =
             MapInfo::from_pin(&path).map_err(|source| LoadError::ReadPin { path: path.clone(), source })?;
         let mut found = MapShape::of_kernel(&found);
-        if name == abi::map::FIB && FIB_BYTES.contains(&found.value_size) {
+        if name == abi::map::FIB && FIB_BYTES.iter().any(|bytes| bytes + FIB_SLACK == found.value_size) {
             found.value_size = expected.value_size;
         }
         if let Some((what, found, expected)) = found.differs(&expected) {

@@ -8,7 +8,7 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Map, MapData};
 use ipnet::{IpNet, Ipv4Net};
-use underpass_common::abi::{map, program};
+use underpass_common::abi::{FIB_SLACK, map, program};
 use underpass_common::fib::{TargetId, VIEW_BITS, ViewId, lpm_key4};
 
 use super::bpf_maps::{failed, grace_period, missing_is_fine, take};
@@ -149,7 +149,7 @@ pub fn words(ebpf: &Ebpf) -> Result<Mapping, MapError> {
         return Err(MapError::new(map::FIB, "open", "", source));
     };
     let size = data.info().map_err(|error| failed(map::FIB, "examine", "", error))?.value_size();
-    Mapping::new(data.fd().as_fd(), size as usize)
+    Mapping::new(data.fd().as_fd(), size.saturating_sub(FIB_SLACK) as usize)
         .map_err(|source| MapError::new(map::FIB, "map", "", source))
 }
 

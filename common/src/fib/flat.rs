@@ -41,10 +41,11 @@ pub const MAX_UNITS: u32 = UNIT_MASK + 1;
 pub const MAX_TARGET: TargetId = POINTER - 2;
 
 const POINTER: u32 = 1 << 31;
-const KIND_SHIFT: u32 = 29;
-const STRIDE_SHIFT: u32 = 23;
-const STRIDE_MASK: u32 = 63;
-const UNIT_MASK: u32 = (1 << STRIDE_SHIFT) - 1;
+const UNIT_SHIFT: u32 = 8;
+const UNIT_MASK: u32 = (POINTER >> UNIT_SHIFT) - 1;
+const KIND_SHIFT: u32 = 6;
+/// The lowest bits: 64 less the stride, which is by how much the rest of the address is shifted out.
+const SHIFT_MASK: u32 = 63;
 
 /// Where a table's words are. An index out of range reads as 0, which is a leaf without a target.
 pub trait Words {
@@ -52,6 +53,10 @@ pub trait Words {
     fn word(&self, index: u32) -> u32;
     /// The four words of a unit in pairs, the lower half of each first.
     fn unit(&self, unit: u32) -> [u64; 2];
+    /// Asks the memory for the two cache lines behind the one that begins with this unit, without waiting
+    /// for them. They hold the slots of a node with four cells; which slot is wanted is known only when its
+    /// cell has been read, and in a table that the caches do not hold both come at once this way.
+    fn touch(&self, unit: u32);
 }
 
 /// What a node does with the next bits of the address.
@@ -92,7 +97,7 @@ impl Slot {
 
     /// A pointer to a node.
     pub const fn pointer(node: Pointer) -> Self {
-        Self(POINTER | (node.kind as u32) << KIND_SHIFT | node.stride << STRIDE_SHIFT | node.unit)
+        Self(POINTER | node.unit << UNIT_SHIFT | (node.kind as u32) << KIND_SHIFT | (64 - node.stride))
     }
 
     /// From the word in the table.
@@ -140,12 +145,12 @@ impl Slot {
 
     #[inline(always)]
     const fn stride(self) -> u32 {
-        self.0 >> STRIDE_SHIFT & STRIDE_MASK
+        64 - (self.0 & SHIFT_MASK)
     }
 
     #[inline(always)]
     const fn unit(self) -> u32 {
-        self.0 & UNIT_MASK
+        self.0 >> UNIT_SHIFT & UNIT_MASK
     }
 }
 
@@ -173,11 +178,12 @@ const fn half(pair: u64, at: u32) -> u32 {
 #[inline(always)]
 fn step(words: &impl Words, slot: Slot, key: u64) -> Slot {
     let unit = slot.unit();
-    // A stride is 1 to 63; wrapping keeps the compiler from looking for others.
-    let value = key.wrapping_shr(64 - slot.stride());
+    // The lowest bits of the word are the shift, and a shift takes no others.
+    let value = key.wrapping_shr(slot.0);
     if slot.kind() == Kind::Sparse as u32 {
         #[expect(clippy::cast_possible_truncation, reason = "a sparse node has a stride of 32 at most")]
         let value = value as u32;
+        words.touch(unit);
         let [bitmap, first] = words.unit(unit.wrapping_add(value >> CELL_BITS));
         return Slot(words.word(half(first, 0).wrapping_add(rank(bitmap, value)).wrapping_sub(1)));
     }
@@ -186,7 +192,7 @@ fn step(words: &impl Words, slot: Slot, key: u64) -> Slot {
         return Slot(words.word((unit * UNIT_WORDS).wrapping_add(value as u32)));
     }
     let [expected, slots] = words.unit(unit);
-    let expects = (key ^ expected).wrapping_shr(64 - slot.stride()) == 0;
+    let expects = (key ^ expected).wrapping_shr(slot.0) == 0;
     Slot(half(slots, if expects { 32 } else { 0 }))
 }
 
@@ -199,9 +205,9 @@ pub fn lookup4(words: &impl Words, view: ViewId, address: [u8; 4]) -> Option<Tar
         if !slot.is_pointer() {
             break;
         }
-        let stride = slot.stride();
+        let shift = slot.0;
         slot = step(words, slot, key);
-        key = key.wrapping_shl(stride);
+        key = key.wrapping_shl(shift.wrapping_neg());
     }
     slot.target()
 }
@@ -216,10 +222,10 @@ pub fn lookup6(words: &impl Words, view: ViewId, address: [u8; 16]) -> Option<Ta
         if !slot.is_pointer() {
             break;
         }
-        let stride = slot.stride();
+        let shift = slot.0;
         slot = step(words, slot, key);
-        key = key.wrapping_shl(stride) | rest.wrapping_shr(64 - stride);
-        rest = rest.wrapping_shl(stride);
+        key = key.wrapping_shl(shift.wrapping_neg()) | rest.wrapping_shr(shift);
+        rest = rest.wrapping_shl(shift.wrapping_neg());
     }
     slot.target()
 }
@@ -242,6 +248,8 @@ mod tests {
                 u64::from(self.word(at)) | u64::from(self.word(at + 1)) << 32
             })
         }
+
+        fn touch(&self, _: u32) {}
     }
 
     #[test]
