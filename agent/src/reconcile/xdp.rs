@@ -53,6 +53,8 @@ const RESTING_LIMIT: usize = 4096;
 pub struct Environment<'a> {
     /// Ports that the configuration names, as the data plane found them.
     pub ports: &'a BTreeMap<IfIndex, PortFacts>,
+    /// Ports whose packets a rule of the kernel could decide about, with `PORT_GUARDED*`.
+    pub guarded: &'a BTreeMap<IfIndex, u32>,
     /// Neighbour and port of a next hop: `compile::resolve` over the kernel's state.
     pub resolve: &'a dyn Fn(&NextHop) -> Resolution,
 }

@@ -185,7 +185,7 @@ fn c_path(path: &Path) -> io::Result<CString> {
 }
 
 /// One `bpf(2)` call; `attr` is the command's part of `union bpf_attr`, padded to eight bytes.
-fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_int> {
+pub(super) fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_int> {
     // SAFETY: `attr` is a live `repr(C)` struct that starts like `union bpf_attr` for the command
     // (the kernel takes the rest as zero), and the pointers in it outlive the call: every caller
     // keeps what they point to on its stack.

@@ -4,3 +4,5 @@ pub mod barrier;
 pub mod bpf_link;
 pub mod ethtool;
 pub mod mapping;
+pub mod bpf_query;
+pub mod xtables;

@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 
 use super::*;
 use crate::api::model::{
-    BgpStatus, CounterRow, DatapathStatus, KernelAnswer, KernelStatus, Lookup, PortStatus, Status, XdpAnswer,
+    BgpStatus, CounterRow, DatapathStatus, KernelAnswer, KernelStatus, Lookup, PortStatus, RulesStatus, Status, XdpAnswer,
 };
 
 fn hop(gateway: &str, live: bool) -> NextHopView {
@@ -32,6 +32,7 @@ fn full_status() -> Status {
                     attached: true,
                     mode: Some("native".to_owned()),
                     ingress: true,
+                    guarded: Vec::new(),
                     egress: true,
                     tx: true,
                     problem: None,
@@ -50,6 +51,7 @@ fn full_status() -> Status {
             next_hops: 4,
             next_hops_live: 3,
             resyncs: 1,
+            rules: RulesStatus::default(),
         }),
         bgp: Some(BgpStatus {
             local_as: 64512,
