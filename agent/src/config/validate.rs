@@ -103,7 +103,10 @@ fn check_datapath(datapath: &Datapath, findings: &mut Findings) {
     }
     for (index, entry) in datapath.bypass.iter().enumerate() {
         if datapath.bypass[..index].contains(entry) {
-            findings.error(format!("datapath.bypass[{index}]"), format!("\"{entry}\" is listed twice; remove one"));
+            findings.error(
+                format!("datapath.bypass[{index}]"),
+                format!("\"{entry}\" is listed twice; remove one"),
+            );
         }
     }
     if datapath.lease < LEASE_MIN || datapath.lease > LEASE_MAX {

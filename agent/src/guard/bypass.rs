@@ -240,7 +240,11 @@ mod tests {
             ("conntrack", nft, "filter", "FORWARD", false),
         ] {
             let bypass: Bypass = entry.parse().expect(entry);
-            assert_eq!(bypass.covers_chain(owner, table, chain), expected, "{entry} {owner:?} {table}/{chain}");
+            assert_eq!(
+                bypass.covers_chain(owner, table, chain),
+                expected,
+                "{entry} {owner:?} {table}/{chain}"
+            );
         }
     }
 }

@@ -51,7 +51,8 @@ impl Judgement {
 
 /// Judges what was read.
 pub fn judge(rules: &RuleSet, scene: &Scene, bypass: &[Bypass]) -> Judgement {
-    let mut findings = Findings { scene, bypass, found: Vec::new(), index: BTreeMap::new(), used: BTreeSet::new() };
+    let mut findings =
+        Findings { scene, bypass, found: Vec::new(), index: BTreeMap::new(), used: BTreeSet::new() };
     unreadable(rules, &mut findings);
     for (family, port) in findings.all() {
         let name = scene.ports.get(&port).map_or("", String::as_str);
@@ -62,7 +63,8 @@ pub fn judge(rules: &RuleSet, scene: &Scene, bypass: &[Bypass]) -> Judgement {
     policies(rules, &mut findings);
     filters(rules, &mut findings);
     let used = findings.used;
-    let idle = (0..).zip(bypass).filter(|(index, _)| !used.contains(index)).map(|(_, entry)| entry.to_string());
+    let idle =
+        (0..).zip(bypass).filter(|(index, _)| !used.contains(index)).map(|(_, entry)| entry.to_string());
     Judgement { scene: scene.clone(), findings: findings.found, idle_bypasses: idle.collect() }
 }
 
@@ -101,19 +103,16 @@ impl Findings<'_> {
         }
         let bypassed = bypass.and_then(|index| self.bypass.get(index)).map(ToString::to_string);
         let key = (finding.place.clone(), finding.id.clone(), finding.why.clone());
-        match self.index.get(&key).and_then(|position| self.found.get_mut(*position)) {
-            Some(known) => {
-                if bypassed.is_none() && known.bypassed.take().is_some() {
-                    known.packets.clear();
-                }
-                if bypassed.is_none() || known.bypassed.is_some() {
-                    known.packets.extend(finding.packets);
-                }
+        if let Some(known) = self.index.get(&key).and_then(|position| self.found.get_mut(*position)) {
+            if bypassed.is_none() && known.bypassed.take().is_some() {
+                known.packets.clear();
             }
-            None => {
-                self.index.insert(key, self.found.len());
-                self.found.push(Finding { bypassed, ..finding });
+            if bypassed.is_none() || known.bypassed.is_some() {
+                known.packets.extend(finding.packets);
             }
+        } else {
+            self.index.insert(key, self.found.len());
+            self.found.push(Finding { bypassed, ..finding });
         }
     }
 }
@@ -216,12 +215,11 @@ fn tracking(rules: &RuleSet, findings: &mut Findings<'_>) {
         let mut named = None;
         for (table, name, rule) in tracking {
             let covers = |entry: &Bypass| entry.covers_chain(table.owner, &table.name, name);
-            match findings.named(covers) {
-                Some(entry) => named = named.or(Some(entry)),
-                None => {
-                    counted += 1;
-                    first = first.or(Some((table, name, rule)));
-                }
+            if let Some(entry) = findings.named(covers) {
+                named = named.or(Some(entry));
+            } else {
+                counted += 1;
+                first = first.or(Some((table, name, rule)));
             }
         }
         findings.used.extend(named);
@@ -245,9 +243,8 @@ fn tracking(rules: &RuleSet, findings: &mut Findings<'_>) {
 fn policies(rules: &RuleSet, findings: &mut Findings<'_>) {
     for policy in &rules.policies {
         let elsewhere = policy.interface.is_some_and(|port| !findings.scene.ports.contains_key(&port));
-        let other = policy
-            .destination
-            .is_some_and(|range| destination(findings.scene, &range) == Verdict::Never);
+        let other =
+            policy.destination.is_some_and(|range| destination(findings.scene, &range) == Verdict::Never);
         if elsewhere || other {
             continue;
         }

@@ -27,8 +27,15 @@ struct Layout {
 
 const IPV4: Layout =
     Layout { owner: Owner::Iptables, address: 4, protocol: 80, flags: 82, invert: 83, target: 88, size: 112 };
-const IPV6: Layout =
-    Layout { owner: Owner::Ip6tables, address: 16, protocol: 128, flags: 131, invert: 132, target: 140, size: 168 };
+const IPV6: Layout = Layout {
+    owner: Owner::Ip6tables,
+    address: 16,
+    protocol: 128,
+    flags: 131,
+    invert: 132,
+    target: 140,
+    size: 168,
+};
 
 /// Inverse flags (`IPT_INV_*`): input and output interface, (TOS,) source, destination, fragment, protocol.
 const INVERT_INPUT: u8 = 1;
@@ -64,7 +71,10 @@ pub fn read(blob: &Blob, family: Family) -> io::Result<Table> {
     let starts = chain_starts(blob, &entries);
     let mut chains: BTreeMap<String, Chain> = BTreeMap::new();
     for (start, (name, base)) in &starts {
-        chains.insert(name.clone(), Chain { base: base.clone(), rules: rules(*start, &entries, &starts, layout)? });
+        chains.insert(
+            name.clone(),
+            Chain { base: base.clone(), rules: rules(*start, &entries, &starts, layout)? },
+        );
     }
     // A base chain's policy is its last entry.
     for (hook, start, underflow) in hooks(blob) {
@@ -104,8 +114,9 @@ fn entries<'a>(bytes: &'a [u8], layout: &Layout) -> io::Result<BTreeMap<usize, E
     let mut offset = 0;
     while offset < bytes.len() {
         let rest = &bytes[offset..];
-        let target = u16_at(rest, layout.target).map(usize::from).ok_or_else(|| malformed("an entry is cut off"))?;
-        let next = u16_at(rest, layout.target + 2).map(usize::from).unwrap_or(0);
+        let target =
+            u16_at(rest, layout.target).map(usize::from).ok_or_else(|| malformed("an entry is cut off"))?;
+        let next = u16_at(rest, layout.target + 2).map_or(0, usize::from);
         let entry = rest.get(..next).filter(|_| target >= layout.size && next >= target + EXTENSION_HEADER);
         let bytes = entry.ok_or_else(|| malformed("an entry's length"))?;
         entries.insert(offset, Entry { bytes, target });
@@ -190,10 +201,7 @@ fn rules(
     let own = entries.range(start..).take_while(|(offset, entry)| !ends(offset, entry));
     let own: Vec<_> = own.filter(|(_, entry)| entry.target_name() != "ERROR").collect();
     let (_, own) = own.split_last().ok_or_else(|| malformed("a chain without an end"))?;
-    (1..)
-        .zip(own)
-        .map(|(number, (offset, entry))| rule(number, **offset, entry, starts, layout))
-        .collect()
+    (1..).zip(own).map(|(number, (offset, entry))| rule(number, **offset, entry, starts, layout)).collect()
 }
 
 fn rule(
@@ -264,9 +272,12 @@ fn standard(entry: &Entry<'_>, offset: usize, starts: &Starts, layout: &Layout) 
 
 /// Addresses, interfaces and protocol.
 fn header(entry: &[u8], layout: &Layout, steps: &mut Vec<Step>, words: &mut Vec<String>) {
-    let part = |index: usize| entry.get(index * layout.address..(index + 1) * layout.address).unwrap_or_default();
+    let part =
+        |index: usize| entry.get(index * layout.address..(index + 1) * layout.address).unwrap_or_default();
     let names = 4 * layout.address;
-    let name = |index: usize| entry.get(names + index * NAME_BYTES..).and_then(|bytes| bytes.get(..NAME_BYTES)).unwrap_or_default();
+    let name = |index: usize| {
+        entry.get(names + index * NAME_BYTES..).and_then(|bytes| bytes.get(..NAME_BYTES)).unwrap_or_default()
+    };
     let inverse = entry.get(layout.invert).copied().unwrap_or(0);
     let inverted = |bit: u8| inverse & bit != 0;
     let sign = |invert: bool| if invert { "! " } else { "" };
@@ -296,8 +307,8 @@ fn header(entry: &[u8], layout: &Layout, steps: &mut Vec<Step>, words: &mut Vec<
         }));
     }
     let protocol = entry.get(layout.protocol..).and_then(|rest| u16_at(rest, 0)).unwrap_or(0);
-    let fragment = layout.owner == Owner::Iptables
-        && entry.get(layout.flags).is_some_and(|flags| flags & FRAGMENT != 0);
+    let fragment =
+        layout.owner == Owner::Iptables && entry.get(layout.flags).is_some_and(|flags| flags & FRAGMENT != 0);
     if protocol != 0 || fragment {
         words.push(if fragment { "-f".to_owned() } else { format!("-p {protocol}") });
         steps.push(Step::Match(Match::Maybe));
@@ -322,5 +333,84 @@ fn address_text(bytes: &[u8]) -> String {
     if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
         return std::net::Ipv4Addr::from(bytes).to_string();
     }
-    <[u8; 16]>::try_from(bytes).map_or_else(|_| String::new(), |bytes| std::net::Ipv6Addr::from(bytes).to_string())
+    <[u8; 16]>::try_from(bytes)
+        .map_or_else(|_| String::new(), |bytes| std::net::Ipv6Addr::from(bytes).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// An entry of IPv4 without matches, with a standard target.
+    fn entry(verdict: i32) -> Vec<u8> {
+        let mut bytes = vec![0; IPV4.size + EXTENSION_HEADER + 8];
+        let length = u16::try_from(bytes.len()).expect("short");
+        bytes[IPV4.target..IPV4.target + 2].copy_from_slice(&112_u16.to_ne_bytes());
+        bytes[IPV4.target + 2..IPV4.target + 4].copy_from_slice(&length.to_ne_bytes());
+        bytes[IPV4.size..IPV4.size + 2].copy_from_slice(&40_u16.to_ne_bytes());
+        bytes[IPV4.size + EXTENSION_HEADER..][..4].copy_from_slice(&verdict.to_ne_bytes());
+        bytes
+    }
+
+    fn forward(entries: &[i32]) -> Blob {
+        let entries: Vec<Vec<u8>> = entries.iter().map(|verdict| entry(*verdict)).collect();
+        let length = entries.first().map_or(0, Vec::len);
+        let last = u32::try_from(length * (entries.len() - 1)).expect("short");
+        Blob {
+            table: "filter".to_owned(),
+            valid_hooks: 1 << 2,
+            hook_entry: [0; 5],
+            underflow: [last; 5],
+            entries: entries.concat(),
+        }
+    }
+
+    #[test]
+    fn verdicts_and_policies() {
+        let table = read(&forward(&[-1, ACCEPT, RETURN, -4, -1]), Family::Ipv4).expect("a table");
+        let chain = &table.chains["FORWARD"];
+        let base = chain.base.as_ref().expect("a base chain");
+        assert_eq!((base.hook, base.priority, base.drops), (Hook::Forward, 0, true));
+        let texts: Vec<&str> = chain.rules.iter().map(|rule| rule.text.as_str()).collect();
+        assert_eq!(texts, ["-j DROP", "-j ACCEPT", "-j RETURN", "-j DROP"]);
+        let accepts = read(&forward(&[ACCEPT]), Family::Ipv4).expect("a table");
+        assert!(accepts.chains["FORWARD"].base.as_ref().is_some_and(|base| !base.drops));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error() {
+        let whole = forward(&[-1, ACCEPT]);
+        for (name, blob) in [
+            ("cut off", Blob { entries: whole.entries[..200].to_vec(), ..whole.clone() }),
+            ("no policy", Blob { underflow: [7; 5], ..whole.clone() }),
+            ("a jump to no chain", forward(&[8, ACCEPT])),
+        ] {
+            assert!(read(&blob, Family::Ipv4).is_err(), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_does_not_panic(
+            entries in vec(any::<u8>(), 0..600),
+            offsets in proptest::array::uniform5(0..600_u32),
+            hooks: u32,
+        ) {
+            let blob = Blob { table: "nat".to_owned(), valid_hooks: hooks, hook_entry: offsets, underflow: offsets, entries };
+            let _ = read(&blob, Family::Ipv4);
+            let _ = read(&blob, Family::Ipv6);
+        }
+
+        #[test]
+        fn damaged_entries_do_not_panic(damage in vec((0..456_usize, any::<u8>()), 1..6)) {
+            let mut blob = forward(&[-1, RETURN, ACCEPT]);
+            for (at, byte) in damage {
+                blob.entries[at] = byte;
+            }
+            let _ = read(&blob, Family::Ipv4);
+        }
+    }
 }

@@ -112,8 +112,9 @@ impl Guard {
                 Services::Forward => Vec::new(),
             },
         };
-        let doorbell = Doorbell::new()
-            .inspect_err(|error| info!(%error, "nftables does not announce changes: they are seen every 2 s"));
+        let doorbell = Doorbell::new().inspect_err(
+            |error| info!(%error, "nftables does not announce changes: they are seen every 2 s"),
+        );
         let mut guard = Self {
             patterns: config.ports.clone(),
             bypass: config.bypass.clone(),
@@ -143,8 +144,7 @@ impl Guard {
                 && !link.loopback
                 && self.patterns.iter().any(|pattern| glob_match(pattern, &link.name))
         });
-        let ports: BTreeMap<IfIndex, String> =
-            managed.map(|link| (link.index, link.name.clone())).collect();
+        let ports: BTreeMap<IfIndex, String> = managed.map(|link| (link.index, link.name.clone())).collect();
         if ports != self.scene.ports {
             self.scene.ports = ports;
             self.due = now;
@@ -226,7 +226,6 @@ impl Guard {
             Some(running) if now >= running.started + STALE && self.judgement.take().is_some() => {
                 warn!("reading the kernel's rules takes too long: packets stay with the kernel");
             }
-            Some(_) => {}
             None if now >= self.due => {
                 let reader = self.reader.take().unwrap_or_default();
                 let (scene, bypass) = (self.scene.clone(), self.bypass.clone());
@@ -234,7 +233,7 @@ impl Guard {
                 self.running = Some(Running { task, started: now });
                 self.due = now + POLL;
             }
-            None => {}
+            _ => {}
         }
         self.set_flags(now)
     }
@@ -245,7 +244,9 @@ impl Guard {
         self.took = took;
         let known = |finding: &Finding, of: Option<&Judgement>| {
             of.is_some_and(|judgement| {
-                judgement.findings.iter().any(|own| (&own.place, &own.id, &own.text) == (&finding.place, &finding.id, &finding.text))
+                judgement.findings.iter().any(|own| {
+                    (&own.place, &own.id, &own.text) == (&finding.place, &finding.id, &finding.text)
+                })
             })
         };
         for finding in judgement.findings.iter().filter(|own| !known(own, self.judgement.as_ref())).take(10) {
@@ -253,7 +254,11 @@ impl Guard {
             let Finding { place, id, text, why, .. } = finding;
             info!(place, id, rule = text, why, bypassed, "a rule of the kernel could decide about packets");
         }
-        let gone = self.judgement.iter().flat_map(|before| &before.findings).filter(|own| !known(own, Some(&judgement)));
+        let gone = self
+            .judgement
+            .iter()
+            .flat_map(|before| &before.findings)
+            .filter(|own| !known(own, Some(&judgement)));
         for Finding { place, id, text, .. } in gone.take(10) {
             info!(place, id, rule = text, "a rule of the kernel is gone");
         }
@@ -271,7 +276,8 @@ impl Guard {
         let judged = self.judgement.as_ref().filter(|judgement| judgement.scene == self.scene);
         let mut closed: BTreeSet<Packets> = judged.map(Judgement::closed).unwrap_or_default();
         closed.extend(self.found.keys());
-        let flag = |family, port, bit| if judged.is_none() || closed.contains(&(family, port)) { bit } else { 0 };
+        let flag =
+            |family, port, bit| if judged.is_none() || closed.contains(&(family, port)) { bit } else { 0 };
         let flags = self.scene.ports.keys().map(|port| {
             let ipv4 = flag(Family::Ipv4, *port, PORT_GUARDED4);
             (*port, ipv4 | flag(Family::Ipv6, *port, PORT_GUARDED6))

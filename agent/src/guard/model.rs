@@ -194,11 +194,9 @@ impl Range {
                 first: u32::from(prefix.network()).into(),
                 last: u32::from(prefix.broadcast()).into(),
             },
-            IpNet::V6(prefix) => Self {
-                family: Family::Ipv6,
-                first: prefix.network().into(),
-                last: prefix.broadcast().into(),
-            },
+            IpNet::V6(prefix) => {
+                Self { family: Family::Ipv6, first: prefix.network().into(), last: prefix.broadcast().into() }
+            }
         }
     }
 

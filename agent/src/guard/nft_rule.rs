@@ -27,7 +27,8 @@ const OBJECT_COUNTER: u32 = 1;
 
 /// Reads a rule from the attributes of `NFT_MSG_NEWRULE`.
 pub fn read(message: &[u8]) -> Rule {
-    let handle = find(message, RULE_HANDLE).and_then(<[u8]>::first_chunk).map_or(0, |b| u64::from_be_bytes(*b));
+    let handle =
+        find(message, RULE_HANDLE).and_then(<[u8]>::first_chunk).map_or(0, |b| u64::from_be_bytes(*b));
     let mut reader = Reader::default();
     for (kind, element) in attributes(find(message, RULE_EXPRESSIONS).unwrap_or_default()) {
         if kind == LIST_ELEMENT {
@@ -50,8 +51,7 @@ struct Reader {
 impl Reader {
     fn expression(&mut self, name: &str, data: &[u8]) {
         match name {
-            "counter" | "last" => self.say(name),
-            "notrack" => self.say(name),
+            "counter" | "last" | "notrack" => self.say(name),
             "immediate" => self.immediate(data),
             "meta" => self.meta(data),
             "payload" => self.payload(data),
@@ -306,4 +306,96 @@ fn decision(name: &str) -> String {
 /// The name in a comparison: whole with its final zero, or the beginning.
 pub(super) fn interface_name(value: &[u8]) -> Name {
     Name { text: text(value), prefix: !value.contains(&0) && value.len() < 16 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = u16::try_from(value.len() + 4).expect("short").to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn number(kind: u16, value: u32) -> Vec<u8> {
+        attribute(kind, &value.to_be_bytes())
+    }
+
+    fn expression(name: &str, data: &[Vec<u8>]) -> Vec<u8> {
+        let name = attribute(EXPRESSION_NAME, &[name.as_bytes(), &[0]].concat());
+        attribute(LIST_ELEMENT, &[name, attribute(EXPRESSION_DATA, &data.concat())].concat())
+    }
+
+    fn rule(expressions: &[Vec<u8>]) -> Rule {
+        read(&attribute(RULE_EXPRESSIONS, &expressions.concat()))
+    }
+
+    fn load(register: u32, offset: u32, length: u32) -> Vec<u8> {
+        expression("payload", &[number(1, register), number(2, 1), number(3, offset), number(4, length)])
+    }
+
+    fn equals(register: u32, value: &[u8]) -> Vec<u8> {
+        expression("cmp", &[number(1, register), number(2, 0), attribute(3, &attribute(DATA_VALUE, value))])
+    }
+
+    #[test]
+    fn a_comparison_is_with_what_the_register_holds() {
+        let daddr =
+            Step::Match(Match::Destination(Range::prefix(&[10, 0, 0, 1], 32).expect("a range"), false));
+        let maybe = Step::Match(Match::Maybe);
+        let address = [10, 0, 0, 1];
+        for (name, expressions, expected) in [
+            ("its own", vec![load(1, 16, 4), equals(1, &address)], vec![daddr.clone()]),
+            ("by its other number", vec![load(1, 16, 4), equals(8, &address)], vec![daddr.clone()]),
+            ("nothing", vec![equals(1, &address)], vec![maybe.clone()]),
+            (
+                "something else since",
+                vec![load(1, 16, 4), load(8, 9, 1), equals(1, &address)],
+                vec![maybe.clone()],
+            ),
+            (
+                "something beside",
+                vec![load(8, 16, 4), load(9, 9, 1), equals(8, &address)],
+                vec![daddr.clone()],
+            ),
+            (
+                "overwritten from below",
+                vec![load(9, 16, 4), load(8, 8, 16), equals(9, &address)],
+                vec![maybe.clone()],
+            ),
+            (
+                "unknown",
+                vec![load(1, 16, 4), expression("hash", &[number(2, 1)]), equals(1, &address)],
+                vec![maybe.clone(), maybe.clone()],
+            ),
+        ] {
+            assert_eq!(rule(&expressions).steps, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_decides() {
+        for name in ["queue", "reject", "payload", "exthdr", "dynset", "objref", "of_tomorrow", ""] {
+            // Attribute 5 of `payload` is a source register.
+            let steps = rule(&[expression(name, &[number(5, 1)])]).steps;
+            assert!(matches!(steps[..], [Step::Effect(Effect::Decides(_))]), "{name}: {steps:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_does_not_panic(bytes in vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes);
+            let names = ["cmp", "meta", "payload", "bitwise", "range", "immediate", "ct", "fib", "lookup", "match", "target"];
+            for name in names {
+                let _ = rule(&[load(1, 16, 4), expression(name, &[number(1, 1), bytes.clone()])]);
+            }
+        }
+    }
 }

@@ -101,8 +101,8 @@ impl Loaded {
             Self::Meta(Meta::Input) => Some(Match::InputIndex(number()?, invert)),
             Self::Meta(Meta::Output) => Some(Match::OutputIndex(number()?, invert)),
             Self::Meta(Meta::Mark) => Some(Match::Mark { mask: u32::MAX, value: number()?, invert }),
-            Self::Meta(Meta::Family) => family(*data.first()?, invert),
-            Self::Meta(Meta::Protocol) => ethernet_type(*data.first_chunk()?, invert),
+            Self::Meta(Meta::Family) => Some(family(*data.first()?, invert)),
+            Self::Meta(Meta::Protocol) => Some(ethernet_type(*data.first_chunk()?, invert)),
             Self::DestinationType => destination_type(number()?, invert),
             Self::Payload { .. } => {
                 let (source, width) = self.address()?;
@@ -199,25 +199,27 @@ impl Loaded {
                 Some(10) => "ipv6".to_owned(),
                 _ => hexadecimal(data),
             },
-            Self::Payload { base: 2, length: 2, .. } => {
-                data.first_chunk().map_or_else(|| hexadecimal(data), |port| u16::from_be_bytes(*port).to_string())
+            Self::Payload { base: 2, length: 2, .. } => data
+                .first_chunk()
+                .map_or_else(|| hexadecimal(data), |port| u16::from_be_bytes(*port).to_string()),
+            Self::Meta(Meta::Other(16)) | Self::Payload { base: 1, offset: 9, length: 1 } => {
+                match data.first() {
+                    Some(6) => "tcp".to_owned(),
+                    Some(17) => "udp".to_owned(),
+                    Some(1) => "icmp".to_owned(),
+                    Some(58) => "icmpv6".to_owned(),
+                    _ => hexadecimal(data),
+                }
             }
-            Self::Meta(Meta::Other(16)) | Self::Payload { base: 1, offset: 9, length: 1 } => match data.first() {
-                Some(6) => "tcp".to_owned(),
-                Some(17) => "udp".to_owned(),
-                Some(1) => "icmp".to_owned(),
-                Some(58) => "icmpv6".to_owned(),
-                _ => hexadecimal(data),
-            },
             Self::Payload { .. } => match (self.address(), data.len()) {
                 (Some((_, 4)), 1..=3) => {
                     let mut whole = [0; 4];
                     whole[..data.len()].copy_from_slice(data);
                     format!("{}/{}", Ipv4Addr::from(whole), data.len() * 8)
                 }
-                (Some((_, 4)), 4) => {
-                    data.first_chunk::<4>().map_or_else(String::new, |bytes| Ipv4Addr::from(*bytes).to_string())
-                }
+                (Some((_, 4)), 4) => data
+                    .first_chunk::<4>()
+                    .map_or_else(String::new, |bytes| Ipv4Addr::from(*bytes).to_string()),
                 (Some((_, 16)), 1..=15) => {
                     let mut whole = [0; 16];
                     whole[..data.len()].copy_from_slice(data);
@@ -259,23 +261,25 @@ fn states(data: &[u8]) -> String {
         Some(0) => "none of".to_owned(),
         Some(bits) => {
             let names = [(1, "invalid"), (2, "established"), (4, "related"), (8, "new"), (64, "untracked")];
-            let set: Vec<_> = names.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect();
+            let set: Vec<_> =
+                names.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect();
             set.join(",")
         }
         None => hexadecimal(data),
     }
 }
 
-fn family(number: u8, invert: bool) -> Option<Match> {
+const fn family(number: u8, invert: bool) -> Match {
     match number {
-        2 => Some(Match::Family(Family::Ipv4, invert)),
-        10 => Some(Match::Family(Family::Ipv6, invert)),
+        2 => Match::Family(Family::Ipv4, invert),
+        10 => Match::Family(Family::Ipv6, invert),
         // Packets in transit are one of the two.
-        _ => Some(if invert { Match::Always } else { Match::Never }),
+        _ if invert => Match::Always,
+        _ => Match::Never,
     }
 }
 
-fn ethernet_type(bytes: [u8; 2], invert: bool) -> Option<Match> {
+const fn ethernet_type(bytes: [u8; 2], invert: bool) -> Match {
     match u16::from_be_bytes(bytes) {
         0x0800 => family(2, invert),
         0x86dd => family(10, invert),
@@ -314,9 +318,7 @@ fn prefix_length(mask: &[u8]) -> Option<u32> {
 fn masked(inner: &Loaded, mask: &[u8], data: &[u8], invert: bool) -> Option<Match> {
     let number = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
     match inner {
-        Loaded::Meta(Meta::Mark) => {
-            Some(Match::Mark { mask: number(mask)?, value: number(data)?, invert })
-        }
+        Loaded::Meta(Meta::Mark) => Some(Match::Mark { mask: number(mask)?, value: number(data)?, invert }),
         Loaded::Payload { length, .. } if usize::try_from(*length).ok()? == data.len() => {
             let (source, width) = inner.address()?;
             address(source, data, prefix_length(mask)?, width, invert)

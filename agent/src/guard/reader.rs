@@ -29,7 +29,9 @@ impl Reader {
     /// Reads everything that concerns the ports. Blocking.
     pub fn read(&mut self, scene: &Scene) -> RuleSet {
         let mut rules = RuleSet::default();
-        note(&mut rules, Source::Nft, "CAP_NET_ADMIN", self.tables()).map(|tables| rules.tables = tables);
+        if let Some(tables) = note(&mut rules, Source::Nft, "CAP_NET_ADMIN", self.tables()) {
+            rules.tables = tables;
+        }
         for (source, family, names) in NAMES {
             let tables = legacy_tables(family, names);
             let tables = note(&mut rules, source, "root and CAP_NET_ADMIN", tables);

@@ -107,7 +107,8 @@ impl Tc {
             let info = u32_at(filter, INFO).unwrap_or(0);
             let bytes = info.to_ne_bytes();
             // Low 16 bits: Ethernet type, big endian; high 16: priority.
-            let low = if cfg!(target_endian = "little") { [bytes[0], bytes[1]] } else { [bytes[2], bytes[3]] };
+            let low =
+                if cfg!(target_endian = "little") { [bytes[0], bytes[1]] } else { [bytes[2], bytes[3]] };
             let (family, protocol) = match u16::from_be_bytes(low) {
                 0x0800 => (Some(Family::Ipv4), "ip".to_owned()),
                 0x86dd => (Some(Family::Ipv6), "ipv6".to_owned()),

@@ -120,22 +120,12 @@ impl<'a> Transit<'a> {
                 Verdict::over([*family == self.family].into_iter()).inverted(*invert)
             }
             Match::Mark { mask, value, invert } => mark.compare(*mask, *value).inverted(*invert),
-            Match::Input(name, invert) => self.input(name.matches(self.port.1), *invert, hook),
-            Match::InputIndex(index, invert) => self.input(*index == self.port.0, *invert, hook),
+            Match::Input(name, invert) => input(name.matches(self.port.1), *invert, hook),
+            Match::InputIndex(index, invert) => input(*index == self.port.0, *invert, hook),
             Match::Output(name, invert) => self.output(|_, own| name_matches(name, own), *invert, hook),
             Match::OutputIndex(index, invert) => self.output(|own, _| own == *index, *invert, hook),
             Match::Destination(range, invert) => self.destination(range).inverted(*invert),
             Match::Source(range, invert) => self.source(range).inverted(*invert),
-        }
-    }
-
-    /// Behind the forward hook some kernels no longer tell the input interface: what it is not, it is
-    /// not there either, but "any other than" may be true then.
-    fn input(&self, matches: bool, invert: bool, hook: Hook) -> Verdict {
-        match (hook <= Hook::Forward, matches, invert) {
-            (true, _, _) => Verdict::over([matches != invert].into_iter()),
-            (false, false, false) => Verdict::Never,
-            (false, ..) => Verdict::Maybe,
         }
     }
 
@@ -168,6 +158,16 @@ impl<'a> Transit<'a> {
     }
 }
 
+/// Behind the forward hook some kernels no longer tell the input interface: what it is not, it is
+/// not there either, but "any other than" may be true then.
+fn input(matches: bool, invert: bool, hook: Hook) -> Verdict {
+    match (hook <= Hook::Forward, matches, invert) {
+        (true, _, _) => Verdict::over([matches != invert].into_iter()),
+        (false, false, false) => Verdict::Never,
+        (false, ..) => Verdict::Maybe,
+    }
+}
+
 fn name_matches(name: &Name, own: &str) -> bool {
     name.matches(own)
 }
@@ -184,7 +184,8 @@ pub fn destination(scene: &Scene, range: &Range) -> Verdict {
     if overlapping.is_empty() || left_to_kernel {
         return Verdict::Never;
     }
-    let of_family = scene.accelerate.iter().map(|prefix| Range::of(*prefix)).filter(|own| own.family == range.family);
+    let of_family =
+        scene.accelerate.iter().map(|prefix| Range::of(*prefix)).filter(|own| own.family == range.family);
     let mut of_family = of_family.peekable();
     if of_family.peek().is_some() && of_family.all(|own| range.contains(&own)) {
         Verdict::Always

@@ -1,4 +1,4 @@
-//! XFRM (IPsec) policies that packets in transit meet: `fwd` when they are forwarded, `out` when they
+//! XFRM (`IPsec`) policies that packets in transit meet: `fwd` when they are forwarded, `out` when they
 //! leave (`xfrm4_policy_check`, `xfrm4_route_forward`).
 
 use std::io;
@@ -65,7 +65,10 @@ impl Xfrm {
         let mut policies: Vec<Policy> = of_policies.filter_map(|(_, message)| policy(message)).collect();
         match socket.get(GET_DEFAULT, &[0; 4]) {
             Ok(answer) => {
-                let blocks = answer.messages.iter().filter(|(kind, _)| *kind == NEW_OR_SET_DEFAULT || *kind == GET_DEFAULT);
+                let blocks = answer
+                    .messages
+                    .iter()
+                    .filter(|(kind, _)| *kind == NEW_OR_SET_DEFAULT || *kind == GET_DEFAULT);
                 policies.extend(blocks.flat_map(|(_, message)| defaults(message)));
             }
             // Linux before 5.15 has no defaults to set.
@@ -95,7 +98,12 @@ fn policy(message: &[u8]) -> Option<Policy> {
         (Some(_), Some(range)) => format!("dst {}/{bits}", address(range)),
         _ => "dst any".to_owned(),
     };
-    Some(Policy { family, destination, interface, text: format!("policy dir {direction} {to} action {action}") })
+    Some(Policy {
+        family,
+        destination,
+        interface,
+        text: format!("policy dir {direction} {to} action {action}"),
+    })
 }
 
 fn address(range: Range) -> String {
@@ -107,7 +115,8 @@ fn address(range: Range) -> String {
 
 /// `struct xfrm_userpolicy_default`: in, fwd, out.
 fn defaults(message: &[u8]) -> Vec<Policy> {
-    let blocks = [(1, "fwd"), (2, "out")].into_iter().filter(|(at, _)| message.get(*at) == Some(&DEFAULT_BLOCK));
+    let blocks =
+        [(1, "fwd"), (2, "out")].into_iter().filter(|(at, _)| message.get(*at) == Some(&DEFAULT_BLOCK));
     blocks
         .map(|(_, direction)| Policy {
             family: None,

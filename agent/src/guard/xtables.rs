@@ -6,7 +6,15 @@ use super::model::{Effect, Match};
 
 /// Matches for which the kernel tracks connections (`nf_ct_netns_get` in their `checkentry`).
 const TRACKING: [&str; 10] = [
-    "conntrack", "state", "connmark", "connbytes", "connlimit", "connlabel", "helper", "cluster", "ctstate",
+    "conntrack",
+    "state",
+    "connmark",
+    "connbytes",
+    "connlimit",
+    "connlabel",
+    "helper",
+    "cluster",
+    "ctstate",
     "ctmark",
 ];
 /// The bit of `RTN_UNICAST` in an address type mask.

@@ -8,8 +8,8 @@ use super::Agent;
 use super::forwarding::Forwarding;
 use super::routing::Routing;
 use crate::api::model::{
-    BgpStatus, CounterRow, Counters, DatapathStatus, KernelStatus, PeerStatus, Peers, Response, SCHEMA,
-    RuleStatus, RulesStatus, Status,
+    BgpStatus, CounterRow, Counters, DatapathStatus, KernelStatus, PeerStatus, Peers, Response, RuleStatus,
+    RulesStatus, SCHEMA, Status,
 };
 use crate::bgp::{SessionStatus, State as SessionState};
 

@@ -42,3 +42,34 @@ pub fn tcx_programs(ifindex: u32, egress: bool) -> io::Result<u32> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+    use crate::sys::bpf_link::testing::attach_tcx;
+
+    #[test]
+    fn tcx_programs_of_a_device_are_counted() {
+        // A namespace of the thread's own: its loopback is nobody else's.
+        let counted = thread::spawn(|| {
+            if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+                let message = format!("skipped: no network namespace of our own: {error}");
+                assert!(std::env::var("CI").as_deref() != Ok("true"), "{message}");
+                println!("{message}");
+                return None;
+            }
+            let lo = 1;
+            let before = tcx_programs(lo, false).expect("the kernel answers");
+            let link = attach_tcx(lo, BPF_TCX_INGRESS).expect("attached");
+            let attached = [false, true].map(|egress| tcx_programs(lo, egress).expect("the kernel answers"));
+            drop(link);
+            Some((before, attached, tcx_programs(lo, false).expect("the kernel answers")))
+        });
+        let counted = counted.join().expect("no panic");
+        assert!(counted.is_none_or(|counted| counted == (0, [1, 0], 0)), "{counted:?}");
+    }
+}

@@ -43,13 +43,21 @@ const IPTABLES_NFT: Case = Case {
     add: &["iptables-nft -A FORWARD -d 10.9.2.2 -p udp -j DROP"],
     remove: &["iptables-nft -D FORWARD -d 10.9.2.2 -p udp -j DROP"],
     place: "nft:ip filter/FORWARD",
-    text: "daddr 10.9.2.2 ip protocol udp counter drop",
+    text: "l4proto udp daddr 10.9.2.2 counter drop",
     bypass: "iptables:filter/FORWARD",
 };
 
 const IPTABLES_LEGACY: Case = Case {
-    add: &["iptables-legacy -N JUDGE", "iptables-legacy -A JUDGE -d 10.9.2.2 -j DROP", "iptables-legacy -A FORWARD -i eth0 -j JUDGE"],
-    remove: &["iptables-legacy -D FORWARD -i eth0 -j JUDGE", "iptables-legacy -F JUDGE", "iptables-legacy -X JUDGE"],
+    add: &[
+        "iptables-legacy -N JUDGE",
+        "iptables-legacy -A JUDGE -d 10.9.2.2 -j DROP",
+        "iptables-legacy -A FORWARD -i eth0 -j JUDGE",
+    ],
+    remove: &[
+        "iptables-legacy -D FORWARD -i eth0 -j JUDGE",
+        "iptables-legacy -F JUDGE",
+        "iptables-legacy -X JUDGE",
+    ],
     place: "iptables:filter/JUDGE",
     text: "-d 10.9.2.2/32 -j DROP",
     bypass: "iptables:JUDGE",
@@ -162,7 +170,8 @@ fn a_filter_on_one_port_closes_that_port_only() {
     ]);
     wait::until("eth1 is the kernel's", SOON, || {
         let ports = rig.status().datapath.expect("configured").ports;
-        let guarded = |name: &str| ports.iter().any(|port| port.interface == name && !port.guarded.is_empty());
+        let guarded =
+            |name: &str| ports.iter().any(|port| port.interface == name && !port.guarded.is_empty());
         ensure!(guarded("eth1") && !guarded("eth0"), "{ports:#?}");
         Ok(())
     })

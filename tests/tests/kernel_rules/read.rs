@@ -1,8 +1,8 @@
 //! Rules that the real tools make, read back and judged.
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
 use std::io::Write as _;
+use std::process::Stdio;
 use std::time::Instant;
 
 use underpass::guard::bypass::Bypass;
@@ -143,104 +143,210 @@ fn rules_of_every_shape() {
     // Commands, and the places that are found (without conntrack), in order.
     let cases: &[(&str, &[&str], &[&str])] = &[
         ("empty", &[], &[]),
-        ("nft-harmless", &[
-            "nft add table inet t",
-            "nft add chain inet t forward { type filter hook forward priority 0; policy accept; }",
-            "nft add chain inet t empty",
-            "nft add chain inet t input { type filter hook input priority 0; policy drop; }",
-            "nft add rule inet t input tcp dport 22 drop",
-            "nft add rule inet t forward counter comment \"seen\"",
-            "nft add rule inet t forward iif lo drop",
-            "nft add rule inet t forward iifname docker0 drop",
-            "nft add rule inet t forward oifname \"cali*\" drop",
-            "nft add rule inet t forward ip daddr 192.168.0.0/16 drop",
-            "nft add rule inet t forward ip daddr 10.96.0.0/12 reject",
-            "nft add rule inet t forward ip6 daddr fd00:20::/32 drop",
-            "nft add rule inet t forward fib daddr type local drop",
-            "nft add rule inet t forward meta mark & 0xff == 0x1 drop",
-            "nft add rule inet t forward ip saddr 127.0.0.0/8 drop",
-            "nft add rule inet t forward jump empty",
-            "nft add rule inet t forward meta nfproto ipv4 accept",
-            "nft add rule inet t forward meta nfproto ipv6 return",
-            "nft add rule inet t forward drop",
-        ], &[]),
-        ("nft-policy", &["nft add table ip6 t", "nft add chain ip6 t forward { type filter hook forward priority 0; policy drop; }"], &["nft:ip6 t/forward"]),
-        ("nft-dormant", &["nft add table ip t { flags dormant; }", "nft add chain ip t forward { type filter hook forward priority 0; policy drop; }"], &[]),
-        ("nft-set", &[
-            "nft add table ip t",
-            "nft add chain ip t forward { type filter hook forward priority 0; }",
-            "nft add rule ip t forward ip daddr { 10.1.0.0/16, 10.2.0.0/16 } drop",
-        ], &["nft:ip t/forward"]),
-        ("nft-map", &[
-            "nft add table ip kube-proxy",
-            "nft add chain ip kube-proxy services",
-            "nft add chain ip kube-proxy nat { type nat hook prerouting priority dstnat; }",
-            "nft add map ip kube-proxy ips { type ipv4_addr . inet_proto . inet_service : verdict; }",
-            "nft add rule ip kube-proxy nat jump services",
-            "nft add rule ip kube-proxy services ip daddr . meta l4proto . th dport vmap @ips",
-        ], &["nft:ip kube-proxy/services"]),
-        ("nft-masquerade", &[
-            "nft add table ip nat",
-            "nft add chain ip nat post { type nat hook postrouting priority srcnat; }",
-            "nft add rule ip nat post ip saddr 172.17.0.0/16 oifname != docker0 masquerade",
-            "nft add rule ip nat post oifname wan0 masquerade",
-        ], &["nft:ip nat/post"]),
-        ("nft-dnat-elsewhere", &[
-            "nft add table ip nat",
-            "nft add chain ip nat pre { type nat hook prerouting priority dstnat; }",
-            "nft add rule ip nat pre ip daddr 10.233.0.1 tcp dport 443 dnat to 172.20.0.11:6443",
-            "nft add rule ip nat pre ip daddr 10.0.0.0/8 tcp dport 443 dnat to 172.20.0.11:6443",
-        ], &["nft:ip nat/pre"]),
-        ("nft-mss", &[
-            "nft add table inet t",
-            "nft add chain inet t forward { type filter hook forward priority mangle; }",
-            "nft add rule inet t forward tcp flags syn tcp option maxseg size set 1360",
-        ], &["nft:inet t/forward"]),
-        ("nft-notrack", &[
-            "nft add table ip raw",
-            "nft add chain ip raw pre { type filter hook prerouting priority raw; }",
-            "nft add rule ip raw pre notrack",
-        ], &[]),
-        ("nft-mark", &[
-            "nft add table ip m",
-            "nft add chain ip m pre { type filter hook prerouting priority mangle; }",
-            "nft add rule ip m pre tcp dport 80 meta mark set 1",
-        ], &["nft:ip m/pre"]),
-        ("nft-netdev", &[
-            "nft add table netdev t",
-            "nft add chain netdev t in { type filter hook ingress device eth0 priority 0; policy drop; }",
-            "nft add chain netdev t other { type filter hook ingress device lo priority 0; policy drop; }",
-        ], &["nft:netdev t/in"]),
-        ("nft-arp-bridge", &[
-            "nft add table arp t",
-            "nft add chain arp t in { type filter hook input priority 0; policy drop; }",
-            "nft add table bridge t",
-            "nft add chain bridge t forward { type filter hook forward priority 0; policy drop; }",
-        ], &[]),
-        ("legacy6", &["ip6tables-legacy -A FORWARD -d fd00:10:233:1::/64 -i eth0 -j DROP", "ip6tables-legacy -A FORWARD -d fd00:20::/32 -j DROP"], &["ip6tables:filter/FORWARD"]),
-        ("legacy-docker", &[
-            "iptables-legacy -P FORWARD DROP",
-            "iptables-legacy -t nat -N DOCKER",
-            "iptables-legacy -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
-            "iptables-legacy -t nat -A DOCKER -p tcp --dport 80 -j DNAT --to 172.17.0.2",
-            "iptables-legacy -A FORWARD -o docker0 -j DROP",
-        ], &["iptables:filter/FORWARD"]),
-        ("legacy-mss", &["iptables-legacy -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu"], &["iptables:mangle/FORWARD"]),
+        (
+            "nft-harmless",
+            &[
+                "nft add table inet t",
+                "nft add chain inet t forward { type filter hook forward priority 0; policy accept; }",
+                "nft add chain inet t empty",
+                "nft add chain inet t input { type filter hook input priority 0; policy drop; }",
+                "nft add rule inet t input tcp dport 22 drop",
+                "nft add rule inet t forward counter comment \"seen\"",
+                "nft add rule inet t forward iif lo drop",
+                "nft add rule inet t forward iifname docker0 drop",
+                "nft add rule inet t forward oifname \"cali*\" drop",
+                "nft add rule inet t forward ip daddr 192.168.0.0/16 drop",
+                "nft add rule inet t forward ip daddr 10.96.0.0/12 reject",
+                "nft add rule inet t forward ip6 daddr fd00:20::/32 drop",
+                "nft add rule inet t forward fib daddr type local drop",
+                "nft add rule inet t forward meta mark & 0xff == 0x1 drop",
+                "nft add rule inet t forward ip saddr 127.0.0.0/8 drop",
+                "nft add rule inet t forward jump empty",
+                "nft add rule inet t forward meta nfproto ipv4 accept",
+                "nft add rule inet t forward meta nfproto ipv6 return",
+                "nft add rule inet t forward drop",
+            ],
+            &[],
+        ),
+        (
+            "nft-policy",
+            &[
+                "nft add table ip6 t",
+                "nft add chain ip6 t forward { type filter hook forward priority 0; policy drop; }",
+            ],
+            &["nft:ip6 t/forward"],
+        ),
+        (
+            "nft-dormant",
+            &[
+                "nft add table ip t { flags dormant; }",
+                "nft add chain ip t forward { type filter hook forward priority 0; policy drop; }",
+            ],
+            &[],
+        ),
+        (
+            "nft-set",
+            &[
+                "nft add table ip t",
+                "nft add chain ip t forward { type filter hook forward priority 0; }",
+                "nft add rule ip t forward ip daddr { 10.1.0.0/16, 10.2.0.0/16 } drop",
+            ],
+            &["nft:ip t/forward"],
+        ),
+        (
+            "nft-map",
+            &[
+                "nft add table ip kube-proxy",
+                "nft add chain ip kube-proxy services",
+                "nft add chain ip kube-proxy nat { type nat hook prerouting priority dstnat; }",
+                "nft add map ip kube-proxy ips { type ipv4_addr . inet_proto . inet_service : verdict; }",
+                "nft add rule ip kube-proxy nat jump services",
+                "nft add rule ip kube-proxy services ip daddr . meta l4proto . th dport vmap @ips",
+            ],
+            &["nft:ip kube-proxy/services"],
+        ),
+        (
+            "nft-masquerade",
+            &[
+                "nft add table ip nat",
+                "nft add chain ip nat post { type nat hook postrouting priority srcnat; }",
+                "nft add rule ip nat post ip saddr 172.17.0.0/16 oifname != docker0 masquerade",
+                "nft add rule ip nat post oifname wan0 masquerade",
+            ],
+            &["nft:ip nat/post"],
+        ),
+        (
+            "nft-dnat-elsewhere",
+            &[
+                "nft add table ip nat",
+                "nft add chain ip nat pre { type nat hook prerouting priority dstnat; }",
+                "nft add rule ip nat pre ip daddr 10.233.0.1 tcp dport 443 dnat to 172.20.0.11:6443",
+                "nft add rule ip nat pre ip daddr 10.0.0.0/8 tcp dport 443 dnat to 172.20.0.11:6443",
+            ],
+            &["nft:ip nat/pre"],
+        ),
+        (
+            "nft-mss",
+            &[
+                "nft add table inet t",
+                "nft add chain inet t forward { type filter hook forward priority mangle; }",
+                "nft add rule inet t forward tcp flags syn tcp option maxseg size set 1360",
+            ],
+            &["nft:inet t/forward"],
+        ),
+        (
+            "nft-notrack",
+            &[
+                "nft add table ip raw",
+                "nft add chain ip raw pre { type filter hook prerouting priority raw; }",
+                "nft add rule ip raw pre notrack",
+            ],
+            &[],
+        ),
+        (
+            "nft-mark",
+            &[
+                "nft add table ip m",
+                "nft add chain ip m pre { type filter hook prerouting priority mangle; }",
+                "nft add rule ip m pre tcp dport 80 meta mark set 1",
+            ],
+            &["nft:ip m/pre"],
+        ),
+        (
+            "nft-netdev",
+            &[
+                "nft add table netdev t",
+                "nft add chain netdev t in { type filter hook ingress device eth0 priority 0; policy drop; }",
+                "nft add chain netdev t other { type filter hook ingress device lo priority 0; policy drop; }",
+            ],
+            &["nft:netdev t/in"],
+        ),
+        (
+            "nft-arp-bridge",
+            &[
+                "nft add table arp t",
+                "nft add chain arp t in { type filter hook input priority 0; policy drop; }",
+                "nft add table bridge t",
+                "nft add chain bridge t forward { type filter hook forward priority 0; policy drop; }",
+            ],
+            &[],
+        ),
+        (
+            "legacy6",
+            &[
+                "ip6tables-legacy -A FORWARD -d fd00:10:233:1::/64 -i eth0 -j DROP",
+                "ip6tables-legacy -A FORWARD -d fd00:20::/32 -j DROP",
+            ],
+            &["ip6tables:filter/FORWARD"],
+        ),
+        (
+            "legacy-docker",
+            &[
+                "iptables-legacy -P FORWARD DROP",
+                "iptables-legacy -t nat -N DOCKER",
+                "iptables-legacy -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
+                "iptables-legacy -t nat -A DOCKER -p tcp --dport 80 -j DNAT --to 172.17.0.2",
+                "iptables-legacy -A FORWARD -o docker0 -j DROP",
+            ],
+            &["iptables:filter/FORWARD"],
+        ),
+        (
+            "legacy-mss",
+            &[
+                "iptables-legacy -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu",
+            ],
+            &["iptables:mangle/FORWARD"],
+        ),
         ("legacy-notrack", &["iptables-legacy -t raw -A PREROUTING -j CT --notrack"], &[]),
-        ("legacy-goto", &["iptables-legacy -N OUT", "iptables-legacy -A OUT -j RETURN", "iptables-legacy -A FORWARD -g OUT", "iptables-legacy -A FORWARD -j DROP"], &[]),
-        ("xfrm-in", &["ip xfrm policy add src 0.0.0.0/0 dst 10.233.64.0/18 dir in action block", "ip xfrm policy add src 0.0.0.0/0 dst 192.168.0.0/16 dir out action block"], &[]),
+        (
+            "legacy-goto",
+            &[
+                "iptables-legacy -N OUT",
+                "iptables-legacy -A OUT -j RETURN",
+                "iptables-legacy -A FORWARD -g OUT",
+                "iptables-legacy -A FORWARD -j DROP",
+            ],
+            &[],
+        ),
+        (
+            "xfrm-in",
+            &[
+                "ip xfrm policy add src 0.0.0.0/0 dst 10.233.64.0/18 dir in action block",
+                "ip xfrm policy add src 0.0.0.0/0 dst 192.168.0.0/16 dir out action block",
+            ],
+            &[],
+        ),
         ("xfrm-default", &["ip xfrm policy setdefault fwd block"], &["xfrm"]),
-        ("tc-arp", &["tc qdisc add dev eth0 clsact", "tc filter add dev eth0 ingress protocol arp pref 1 u32 match u32 0 0 action mirred egress redirect dev lo"], &[]),
-        ("tc-egress", &["tc qdisc add dev eth1 clsact", "tc filter add dev eth1 egress protocol all pref 1 u32 match u32 0 0 action mirred egress redirect dev lo"], &["tc:eth1"]),
+        (
+            "tc-arp",
+            &[
+                "tc qdisc add dev eth0 clsact",
+                "tc filter add dev eth0 ingress protocol arp pref 1 u32 match u32 0 0 action mirred egress redirect dev lo",
+            ],
+            &[],
+        ),
+        (
+            "tc-egress",
+            &[
+                "tc qdisc add dev eth1 clsact",
+                "tc filter add dev eth1 egress protocol all pref 1 u32 match u32 0 0 action mirred egress redirect dev lo",
+            ],
+            &["tc:eth1"],
+        ),
         ("tc-shaper", &["tc qdisc add dev eth1 root tbf rate 1mbit burst 10k latency 50ms"], &["tc:eth1"]),
         ("tc-elsewhere", &["tc qdisc add dev lo root tbf rate 1mbit burst 10k latency 50ms"], &[]),
     ];
     for (name, commands, places) in cases {
         let (netns, scene) = machine(&lab, name);
-        
+
         run(&lab, name, commands);
         let judgement = judged(&netns, &scene, &[]);
-        let found: Vec<&str> = judgement.findings.iter().map(|finding| finding.place.as_str()).filter(|place| *place != "conntrack").collect();
+        let found: Vec<&str> = judgement
+            .findings
+            .iter()
+            .map(|finding| finding.place.as_str())
+            .filter(|place| *place != "conntrack")
+            .collect();
         assert_eq!(found, *places, "{name}: {:#?}", judgement.findings);
     }
 }
@@ -261,7 +367,12 @@ fn ten_thousand_rules_are_read_and_judged_in_time() {
                 let rules = reader.read(&scene);
                 let judgement = judge(&rules, &scene, &[]);
                 let first = start.elapsed();
-                let count: usize = rules.tables.iter().flat_map(|table| table.chains.values()).map(|chain| chain.rules.len()).sum();
+                let count: usize = rules
+                    .tables
+                    .iter()
+                    .flat_map(|table| table.chains.values())
+                    .map(|chain| chain.rules.len())
+                    .sum();
                 assert!(count > 10_000, "{count} rules");
                 let start = Instant::now();
                 let _ = judge(&reader.read(&scene), &scene, &[]);

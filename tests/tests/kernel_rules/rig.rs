@@ -46,10 +46,9 @@ impl Rig {
                  neighbour add 10.9.2.2 lladdr 02:00:00:00:02:02 dev eth1 nud permanent\n")
             .expect("the router's addresses");
         let pass = PassProgram::load(&lab).expect("a program");
-        for (machine, own, gateway, mac) in [
-            (&left, LEFT, "10.9.1.1", "02:00:00:00:01:01"),
-            (&right, RIGHT, "10.9.2.1", "02:00:00:00:02:01"),
-        ] {
+        for (machine, own, gateway, mac) in
+            [(&left, LEFT, "10.9.1.1", "02:00:00:00:01:01"), (&right, RIGHT, "10.9.2.1", "02:00:00:00:02:01")]
+        {
             machine
                 .ip(&format!(
                     "link set eth0 up\naddress add {own}/24 dev eth0\nroute add default via {gateway}\n\
@@ -107,7 +106,11 @@ impl Rig {
         self.wait_synced();
         wait::until("XDP forwards", SOON, || {
             let (verdict, reason) = self.verdict()?;
-            ensure!(verdict == "redirect", "{verdict} ({reason}): {:?}", self.status().datapath.map(|d| d.rules));
+            ensure!(
+                verdict == "redirect",
+                "{verdict} ({reason}): {:?}",
+                self.status().datapath.map(|d| d.rules)
+            );
             Ok(())
         })
         .expect("forwarded");

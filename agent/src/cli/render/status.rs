@@ -2,7 +2,9 @@
 
 use super::table::{Column, Table};
 use super::{Style, duration, list, none, yes_no};
-use crate::api::model::{BgpStatus, DatapathStatus, KernelStatus, PortStatus, RuleStatus, RulesStatus, Status};
+use crate::api::model::{
+    BgpStatus, DatapathStatus, KernelStatus, PortStatus, RuleStatus, RulesStatus, Status,
+};
 
 /// `underpass status`: a line or two per part, the ports, and the problems last.
 pub fn status(report: &Status, style: Style) -> String {
@@ -110,7 +112,11 @@ fn packets(rule: &RuleStatus) -> String {
 }
 
 fn rule_text(rule: &RuleStatus) -> String {
-    let number = if rule.rule.is_empty() || rule.rule == rule.text { String::new() } else { format!(" {}", rule.rule) };
+    let number = if rule.rule.is_empty() || rule.rule == rule.text {
+        String::new()
+    } else {
+        format!(" {}", rule.rule)
+    };
     format!("{}{number}: {}: it {}", rule.place, rule.text, rule.why)
 }
 
@@ -119,11 +125,19 @@ fn port_row(port: &PortStatus) -> Vec<String> {
         port.interface.clone(),
         port.ifindex.to_string(),
         port.mode.clone().unwrap_or_else(none),
-        yes_no(port.ingress),
+        ingress(port),
         yes_no(port.egress),
         yes_no(port.tx),
         port.problem.clone().unwrap_or_else(none),
     ]
+}
+
+/// "yes", "no", "not IPv4".
+fn ingress(port: &PortStatus) -> String {
+    if port.ingress && !port.guarded.is_empty() {
+        return format!("not {}", port.guarded.join(", "));
+    }
+    yes_no(port.ingress)
 }
 
 fn bgp_lines(bgp: &BgpStatus) -> String {
