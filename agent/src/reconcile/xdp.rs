@@ -48,6 +48,9 @@ use crate::netlink::model::{Delta, IfIndex};
 /// Elements that rest before a grace period is waited for only to have them back.
 const RESTING_LIMIT: usize = 4096;
 
+/// No port's packets are kept from it: for [`Environment::guarded`] where rules are not watched.
+pub static UNGUARDED: BTreeMap<IfIndex, u32> = BTreeMap::new();
+
 /// What the reconciler is told besides the compiled table.
 #[derive(Clone, Copy)]
 pub struct Environment<'a> {

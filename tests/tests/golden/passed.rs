@@ -4,7 +4,6 @@ mod headers;
 
 use underpass_common::abi::Control;
 use underpass_common::fib::flat::MAX_TARGET;
-use underpass_common::nexthop::{NextHop, PORT_EGRESS, PORT_INGRESS, Port, Target, TargetKind};
 use underpass_common::nexthop::{
     NextHop, PORT_EGRESS, PORT_GUARDED4, PORT_INGRESS, Port, Target, TargetKind,
 };
