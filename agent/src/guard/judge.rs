@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::bypass::Bypass;
-use super::model::{Base, Hook, Owner, RuleSet, Scene, Source, Table};
+use super::model::{Base, Filter, Hook, Owner, RuleSet, Scene, Source, Table};
 use super::transit::{Mark, Transit, Verdict, destination};
 use super::walk::{Hit, Walk};
 use crate::netlink::model::{Family, IfIndex};
@@ -153,15 +153,43 @@ fn chains(rules: &RuleSet, transit: &Transit<'_>, findings: &mut Findings<'_>) {
         }
     }
     way.sort_by_key(|(hook, priority, ..)| (*hook, *priority));
-    let mut mark = Mark::ZERO;
-    for (hook, _, table, name, base) in way {
-        let mut walk = Walk::new(table, transit, findings.bypass, hook);
-        mark = walk.base(name, base.drops, mark);
-        for hit in walk.hits {
+    // A filter of the port comes first, and may set the mark.
+    let filtered = |filter: &Filter| filter.port == transit.port.0 && !filter.egress;
+    let mut mark = if rules.filters.iter().any(filtered) { Mark::UNKNOWN } else { Mark::ZERO };
+    for stops in way.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1)) {
+        // Chains of the same place run in an order that cannot be told: each may find the mark of any other.
+        let mut before = mark;
+        let hits = loop {
+            let (after, hits) = pass(stops, transit, findings.bypass, before);
+            let joined = after.iter().fold(before, |joined, after| joined.join(*after));
+            if stops.len() == 1 || joined == before {
+                mark = if let [only] = after[..] { only } else { joined };
+                break hits;
+            }
+            before = joined;
+        };
+        for (table, hit) in hits {
             let bypass = hit.bypass;
             findings.add(chain_finding(table, &hit, transit), bypass);
         }
     }
+}
+
+/// Walks chains, each entered with the same mark; gives the mark behind each, and what was found.
+fn pass<'a>(
+    stops: &[Stop<'a>],
+    transit: &'a Transit<'_>,
+    bypass: &'a [Bypass],
+    mark: Mark,
+) -> (Vec<Mark>, Vec<(&'a Table, Hit<'a>)>) {
+    let mut found = Vec::new();
+    let after = stops.iter().map(|(hook, _, table, name, base)| {
+        let mut walk = Walk::new(table, transit, bypass, *hook);
+        let after = walk.base(name, base.drops, mark);
+        found.extend(walk.hits.into_iter().map(|hit| (*table, hit)));
+        after
+    });
+    (after.collect(), found)
 }
 
 fn comes_by(base: &Base, transit: &Transit<'_>, scene: &Scene) -> bool {

@@ -243,6 +243,7 @@ fn rule(
         Effect::Jump(chain) => Some(format!("-j {chain}")),
         Effect::Goto(chain) => Some(format!("-g {chain}")),
         Effect::Decides(_) if name.is_empty() => Some("-j DROP".to_owned()),
+        Effect::Unknown(_) if name.is_empty() => Some("-j QUEUE".to_owned()),
         _ if name.is_empty() => None,
         _ => Some(format!("-j {name}")),
     });
@@ -266,7 +267,7 @@ fn standard(entry: &Entry<'_>, offset: usize, starts: &Starts, layout: &Layout) 
         ACCEPT => Effect::Accept,
         RETURN => Effect::Return,
         -1 => Effect::Decides("drops it".to_owned()),
-        _ => Effect::Decides("hands it to a program".to_owned()),
+        _ => Effect::Unknown("hands it to a program".to_owned()),
     })
 }
 
@@ -375,7 +376,7 @@ mod tests {
         let base = chain.base.as_ref().expect("a base chain");
         assert_eq!((base.hook, base.priority, base.drops), (Hook::Forward, 0, true));
         let texts: Vec<&str> = chain.rules.iter().map(|rule| rule.text.as_str()).collect();
-        assert_eq!(texts, ["-j DROP", "-j ACCEPT", "-j RETURN", "-j DROP"]);
+        assert_eq!(texts, ["-j DROP", "-j ACCEPT", "-j RETURN", "-j QUEUE"]);
         let accepts = read(&forward(&[ACCEPT]), Family::Ipv4).expect("a table");
         assert!(accepts.chains["FORWARD"].base.as_ref().is_some_and(|base| !base.drops));
     }

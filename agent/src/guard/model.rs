@@ -154,6 +154,8 @@ pub enum Effect {
     },
     /// Anything that the packet would not get by XDP: "drops it", "translates addresses".
     Decides(String),
+    /// As [`Effect::Decides`], and what it does to the mark is not known either.
+    Unknown(String),
     /// Nothing that a packet could notice (a counter).
     Harmless,
 }

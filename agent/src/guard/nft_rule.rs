@@ -85,9 +85,8 @@ impl Reader {
             "objref" if find_be32(data, 1) == Some(OBJECT_COUNTER) => self.say("counter"),
             _ => {
                 self.tracks |= matches!(name, "nat" | "masq" | "redir" | "synproxy" | "flow_offload");
-                let why = decision(name);
                 self.say(name);
-                self.decides(why);
+                self.steps.push(Step::Effect(decision(name)));
             }
         }
     }
@@ -134,7 +133,7 @@ impl Reader {
             Some(-5) => ("return".to_owned(), Effect::Return),
             other => (
                 "queue".to_owned(),
-                Effect::Decides(format!("has the verdict {}", other.unwrap_or_default())),
+                Effect::Unknown(format!("has the verdict {}", other.unwrap_or_default())),
             ),
         };
         self.say(&words);
@@ -166,7 +165,7 @@ impl Reader {
         self.say("meta mark set");
         match effect {
             Some((keep, xor)) => self.steps.push(Step::Effect(Effect::Mark { keep, xor })),
-            None => self.decides("sets the mark"),
+            None => self.steps.push(Step::Effect(Effect::Unknown("sets the mark".to_owned()))),
         }
     }
 
@@ -253,7 +252,10 @@ impl Reader {
         self.say(&format!("{} @{set}", loaded.name()));
         self.steps.push(Step::Match(Match::Maybe));
         match find_be32(data, 3) {
-            Some(VERDICT_REGISTER) => self.decides("looks up a verdict"),
+            // Among the verdicts may be jumps to chains that set the mark.
+            Some(VERDICT_REGISTER) => {
+                self.steps.push(Step::Effect(Effect::Unknown("looks up a verdict".to_owned())));
+            }
             Some(_) => self.registers.clear(),
             None => {}
         }
@@ -286,21 +288,22 @@ const fn slot(register: u32) -> Option<u32> {
 }
 
 /// What an expression does that is no match.
-fn decision(name: &str) -> String {
-    match name {
-        "reject" => "rejects it".to_owned(),
-        "nat" | "masq" | "redir" => "translates addresses".to_owned(),
-        "log" => "logs it".to_owned(),
-        "queue" => "hands it to a program".to_owned(),
-        "dup" => "copies it".to_owned(),
-        "fwd" => "sends it elsewhere".to_owned(),
-        "flow_offload" => "puts its flow into a flow table".to_owned(),
-        "tproxy" => "hands it to a local socket".to_owned(),
-        "synproxy" => "answers for the server".to_owned(),
-        "exthdr" => "changes the packet".to_owned(),
-        "dynset" => "changes a set by it".to_owned(),
-        other => format!("has the expression {other}"),
-    }
+fn decision(name: &str) -> Effect {
+    let why = match name {
+        "reject" => "rejects it",
+        "nat" | "masq" | "redir" => "translates addresses",
+        "log" => "logs it",
+        "dup" => "copies it",
+        "fwd" => "sends it elsewhere",
+        "flow_offload" => "puts its flow into a flow table",
+        "tproxy" => "hands it to a local socket",
+        "synproxy" => "answers for the server",
+        "exthdr" => "changes the packet",
+        "dynset" => "changes a set by it",
+        "queue" => return Effect::Unknown("hands it to a program".to_owned()),
+        other => return Effect::Unknown(format!("has the expression {other}")),
+    };
+    Effect::Decides(why.to_owned())
 }
 
 /// The name in a comparison: whole with its final zero, or the beginning.
@@ -384,7 +387,10 @@ mod tests {
         for name in ["queue", "reject", "payload", "exthdr", "dynset", "objref", "of_tomorrow", ""] {
             // Attribute 5 of `payload` is a source register.
             let steps = rule(&[expression(name, &[number(5, 1)])]).steps;
-            assert!(matches!(steps[..], [Step::Effect(Effect::Decides(_))]), "{name}: {steps:?}");
+            assert!(
+                matches!(steps[..], [Step::Effect(Effect::Decides(_) | Effect::Unknown(_))]),
+                "{name}: {steps:?}"
+            );
         }
     }
 

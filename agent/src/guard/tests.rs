@@ -79,6 +79,7 @@ fn rule(text: &str) -> Rule {
                 "ACCEPT" => Effect::Accept,
                 "RETURN" => Effect::Return,
                 "COUNT" => Effect::Harmless,
+                "VMAP" => Effect::Unknown("looks up a verdict".to_owned()),
                 "DROP" => Effect::Decides("drops it".to_owned()),
                 chain => Effect::Jump(chain.to_owned()),
             }),
@@ -279,6 +280,51 @@ fn what_is_named_does_not_close() {
         assert_eq!(places, open, "{bypass:?}");
         assert_eq!(judgement.idle_bypasses, idle, "{bypass:?}");
         assert_eq!(closed(&judgement).is_empty(), open.is_empty(), "{bypass:?}");
+    }
+}
+
+/// A mark that cannot be told proves nothing, even where what set it is named.
+#[test]
+fn marks_that_cannot_be_told() {
+    let asks = ["FORWARD --mark 0x1/0x1 -j DROP"];
+    let one = |lines: &[&str]| table(Owner::Nft("ip"), lines);
+    let other = |lines: &[&str]| Table { name: "other".to_owned(), ..one(lines) };
+    let filter = Filter { port: 3, egress: false, family: None, text: "filter".to_owned() };
+    for (name, rules, bypass, expected) in [
+        ("nothing sets it", RuleSet { tables: vec![one(&asks)], ..RuleSet::default() }, "xfrm", ""),
+        (
+            "a map that is named",
+            RuleSet { tables: vec![other(&["PREROUTING -j VMAP"]), one(&asks)], ..RuleSet::default() },
+            "nft:ip other",
+            "42 43",
+        ),
+        (
+            "a filter that is named",
+            RuleSet { tables: vec![one(&asks)], filters: vec![filter], ..RuleSet::default() },
+            "tc",
+            "43",
+        ),
+        (
+            "a chain of the same priority, listed before",
+            RuleSet {
+                tables: vec![other(&["FORWARD --set-mark 0x1/0x0"]), one(&asks)],
+                ..RuleSet::default()
+            },
+            "xfrm",
+            "42 43",
+        ),
+        (
+            "a chain of the same priority, listed behind",
+            RuleSet {
+                tables: vec![one(&asks), other(&["FORWARD --set-mark 0x1/0x0"])],
+                ..RuleSet::default()
+            },
+            "xfrm",
+            "42 43",
+        ),
+    ] {
+        let judgement = judge(&rules, &scene(), &[bypass.parse().expect("an entry")]);
+        assert_eq!(closed(&judgement), expected, "{name}: {:#?}", judgement.findings);
     }
 }
 

@@ -69,6 +69,9 @@ impl Mark {
     /// As a packet comes from the driver.
     pub const ZERO: Self = Self { known: u32::MAX, value: 0 };
 
+    /// After something that is not followed.
+    pub const UNKNOWN: Self = Self { known: 0, value: 0 };
+
     /// After `mark = (mark & keep) ^ xor`.
     pub const fn set(self, keep: u32, xor: u32) -> Self {
         let known = self.known | !keep;

@@ -74,9 +74,9 @@ impl<'a> Walk<'a> {
             return *outcome;
         }
         let Some(chain) = self.table.chains.get(name).filter(|_| self.depth < DEPTH) else {
-            let why = "jumps to a chain that cannot be followed".to_owned();
+            let why = "is a chain that cannot be followed".to_owned();
             self.hits.push(Hit { chain: name, rule: None, why, bypass });
-            return Outcome { through: Some(mark), accepted: None };
+            return Outcome { through: Some(Mark::UNKNOWN), accepted: Some(Mark::UNKNOWN) };
         };
         self.depth += 1;
         let mut outcome = Outcome::default();
@@ -118,6 +118,10 @@ impl<'a> Walk<'a> {
                     state = after;
                 }
                 Step::Effect(Effect::Decides(why)) => self.hit(chain, rule, why, bypass),
+                Step::Effect(Effect::Unknown(why)) => {
+                    self.hit(chain, rule, why, bypass);
+                    state = Mark::UNKNOWN;
+                }
                 Step::Effect(Effect::Accept) => {
                     outcome.accepted = join(outcome.accepted, Some(state));
                     return out;

@@ -58,16 +58,17 @@ fn address_type(revision: u32, info: &[u8]) -> Option<Match> {
 /// What a target does, and whether it makes the kernel track connections.
 pub fn target(name: &str, revision: u32, info: &[u8]) -> (Effect, bool) {
     let decides = |why: &str| Effect::Decides(why.to_owned());
+    let unknown = |why: &str| Effect::Unknown(why.to_owned());
     match name {
         "MARK" if revision == 2 => match (u32_at(info, 0), u32_at(info, 4)) {
             // struct xt_mark_tginfo2: mark = (mark & ~mask) ^ mark.
             (Some(mark), Some(mask)) => (Effect::Mark { keep: !mask, xor: mark }, false),
-            _ => (decides("sets the mark"), false),
+            _ => (unknown("sets the mark"), false),
         },
         // Untracked is what a packet is for XDP, too.
         "NOTRACK" => (Effect::Harmless, false),
         "CT" if u16_at(info, 0).is_some_and(|flags| flags & NOTRACK != 0) => (Effect::Harmless, false),
-        "CT" | "CONNMARK" | "CONNSECMARK" => (decides("changes its connection"), true),
+        "CT" | "CONNMARK" | "CONNSECMARK" => (unknown("changes its connection"), true),
         "DROP" => (decides("drops it"), false),
         "REJECT" => (decides("rejects it"), false),
         "SNAT" | "DNAT" | "MASQUERADE" | "REDIRECT" | "NETMAP" | "DNPT" | "SNPT" => {
@@ -79,8 +80,8 @@ pub fn target(name: &str, revision: u32, info: &[u8]) -> (Effect, bool) {
             (decides("changes the header"), false)
         }
         "LOG" | "NFLOG" | "ULOG" | "AUDIT" | "TRACE" => (decides("logs it"), false),
-        "NFQUEUE" | "QUEUE" => (decides("hands it to a program"), false),
+        "NFQUEUE" | "QUEUE" => (unknown("hands it to a program"), false),
         "TEE" => (decides("copies it"), false),
-        other => (decides(&format!("has the target {other}")), false),
+        other => (unknown(&format!("has the target {other}")), false),
     }
 }
