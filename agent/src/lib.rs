@@ -18,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod datapath;
 pub mod fib;
+pub mod guard;
 pub mod netlink;
 pub mod obs;
 pub mod reconcile;

@@ -25,7 +25,7 @@ use underpass::netlink::decode::Event;
 use underpass::netlink::dump;
 use underpass::netlink::model::{IfIndex, NeighbourState, RouteKey, State};
 use underpass::netlink::requests::Requests;
-use underpass::reconcile::xdp::{Environment, Outcome, XdpReconciler};
+use underpass::reconcile::xdp::{Environment, Outcome, UNGUARDED, XdpReconciler};
 use underpass_common::fib::{TargetId, ViewId};
 use underpass_common::nexthop::{NextHop, Port, Target};
 use underpass_tests::lab::Lab;
@@ -251,7 +251,7 @@ impl<'a> Agent<'a> {
         let maps = Clocked { maps, rows: Vec::new() };
         let mut agent = Self { state, compiler, reconciler, ports, maps };
         let resolve = |next_hop: &_| resolve(next_hop, &agent.state);
-        let environment = Environment { ports: &agent.ports, resolve: &resolve };
+        let environment = Environment { ports: &agent.ports, guarded: &UNGUARDED, resolve: &resolve };
         let outcome = agent.reconciler.full(&mut agent.maps, agent.compiler.fib(), environment);
         check(&outcome)?;
         let totals = agent.reconciler.totals();
@@ -268,7 +268,7 @@ impl<'a> Agent<'a> {
         let start = Instant::now();
         let delta = self.state.apply(event).delta;
         let resolve = |next_hop: &_| resolve(next_hop, &self.state);
-        let environment = Environment { ports: &self.ports, resolve: &resolve };
+        let environment = Environment { ports: &self.ports, guarded: &UNGUARDED, resolve: &resolve };
         let rows = self.reconciler.refresh_rows(&mut self.maps, &delta, environment);
         let changed = self.compiler.update(&self.state, &delta);
         let rest = self.reconciler.apply(&mut self.maps, self.compiler.fib(), &changed, environment);

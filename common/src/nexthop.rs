@@ -71,6 +71,11 @@ pub const PORT_TX: u32 = 4;
 /// [`Port::flags`]: the kernel sends ICMP redirects on this port
 /// (`send_redirects` of the interface or of `all`).
 pub const PORT_SEND_REDIRECTS: u32 = 8;
+/// [`Port::flags`]: a rule of the kernel could decide about IPv4 packets from this port: they are left
+/// to it.
+pub const PORT_GUARDED4: u32 = 128;
+/// [`Port::flags`]: as [`PORT_GUARDED4`], IPv6 packets.
+pub const PORT_GUARDED6: u32 = 256;
 
 /// Row of the port table; 24 bytes. All zero means "not a managed port".
 #[repr(C)]

@@ -101,6 +101,8 @@ reasons! {
     TableInconsistent = 31, "table_inconsistent";
     /// The destination or the source is covered by a prefix that did not fit into the tables.
     TableFull = 32, "table_full";
+    /// A rule of the kernel (netfilter, XFRM, tc) could decide about packets from this port.
+    KernelRule = 33, "kernel_rule";
 }
 
 impl Reason {

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::bpf_jiffies64;
 use underpass_common::abi::{Control, port_slot};
 use underpass_common::checksum;
 use underpass_common::fib::TargetId;
-use underpass_common::nexthop::{PORT_EGRESS, PORT_INGRESS, PORT_TX, Port};
+use underpass_common::nexthop::{PORT_EGRESS, PORT_GUARDED4, PORT_INGRESS, PORT_TX, Port};
 use underpass_common::parse::{self, ETHERNET_LEN, IPV4_CHECKSUM, IPV4_TTL, Ipv4};
 use underpass_common::reason::Reason;
 
@@ -165,6 +165,9 @@ fn check<const OFFSET: usize>(frame: &Frame<OFFSET>, ingress: &Port) -> Result<I
     }
     let header = frame.bytes::<0, ETHERNET_LEN>().ok_or(Reason::Truncated)?;
     parse::ethernet(header, &ingress.mac)?;
+    if ingress.flags & PORT_GUARDED4 != 0 {
+        return Err(Reason::KernelRule);
+    }
     let header = frame.bytes::<ETHERNET_LEN, { parse::IPV4_LEN }>().ok_or(Reason::Truncated)?;
     Ipv4::check(header, frame.length() - ETHERNET_LEN)
 }

@@ -99,6 +99,41 @@ pub struct DatapathStatus {
     pub next_hops_live: usize,
     /// How often the kernel's state was read anew since the start, because notifications were lost.
     pub resyncs: u64,
+    /// Rules of the kernel that could decide about packets.
+    #[serde(default)]
+    pub rules: RulesStatus,
+}
+
+/// Rules of the kernel in [`DatapathStatus`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RulesStatus {
+    /// In the order of the packet's way.
+    pub findings: Vec<RuleStatus>,
+    /// Entries of `datapath.bypass` that name nothing at present.
+    pub idle_bypasses: Vec<String>,
+    /// How long the last reading of all rules took, in milliseconds.
+    pub read_milliseconds: u64,
+}
+
+/// A rule of the kernel that could decide about packets.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RuleStatus {
+    /// "nft:ip filter/FORWARD", "iptables:filter/FORWARD", "conntrack", "xfrm", "tc:eth0".
+    pub place: String,
+    /// "handle 5", "rule 3", "policy".
+    pub rule: String,
+    /// The rule itself.
+    pub text: String,
+    /// Why it matters.
+    pub why: String,
+    /// "IPv4" and "IPv6".
+    pub families: Vec<String>,
+    /// Ports whose packets it is about.
+    pub ports: Vec<String>,
+    /// Entry of `datapath.bypass` that names it; absent: it keeps the packets in the kernel.
+    pub bypassed: Option<String>,
+    /// What to do about it.
+    pub remedy: String,
 }
 
 /// A managed port.
@@ -115,6 +150,10 @@ pub struct PortStatus {
     pub mode: Option<String>,
     /// Packets from it may be forwarded.
     pub ingress: bool,
+    /// Families ("IPv4", "IPv6") whose packets from it a rule of the kernel could decide about: they are
+    /// left to the kernel.
+    #[serde(default)]
+    pub guarded: Vec<String>,
     /// Other ports may redirect to it.
     pub egress: bool,
     /// `XDP_TX` works.

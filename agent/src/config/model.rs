@@ -10,6 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::datapath::Engine;
+use crate::guard::bypass::Bypass;
 use crate::netlink::model::{Family, TABLE_MAIN};
 
 /// Whole configuration file. The default is an empty file: neither XDP nor BGP.
@@ -94,6 +95,8 @@ pub struct Datapath {
     pub generic: bool,
     /// How long a port is waited for, after its program was attached, before the next is attached.
     pub carrier_wait: Duration,
+    /// Rules of the kernel that need not be asked about packets that XDP forwards.
+    pub bypass: Vec<Bypass>,
 }
 
 /// The optional keys at their defaults; `ports` and `accelerate` have none and are empty.
@@ -108,6 +111,7 @@ impl Default for Datapath {
             lease: Duration::from_mins(1),
             generic: false,
             carrier_wait: Duration::from_secs(10),
+            bypass: Vec::new(),
         }
     }
 }

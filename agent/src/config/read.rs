@@ -90,6 +90,7 @@ fn read_datapath(mut section: Section<'_, '_>) -> Datapath {
         lease: section.or("lease", default.lease),
         generic: section.or("generic", default.generic),
         carrier_wait: section.or("carrier_wait", default.carrier_wait),
+        bypass: section.optional_list("bypass").unwrap_or(default.bypass),
     };
     section.finish();
     datapath

@@ -101,6 +101,14 @@ fn check_datapath(datapath: &Datapath, findings: &mut Findings) {
             findings.error(key, format!("{prefix} is listed twice; remove one"));
         }
     }
+    for (index, entry) in datapath.bypass.iter().enumerate() {
+        if datapath.bypass[..index].contains(entry) {
+            findings.error(
+                format!("datapath.bypass[{index}]"),
+                format!("\"{entry}\" is listed twice; remove one"),
+            );
+        }
+    }
     if datapath.lease < LEASE_MIN || datapath.lease > LEASE_MAX {
         let lease = format_duration(datapath.lease);
         let message = format!(

@@ -9,6 +9,7 @@ use toml::de::DeValue;
 
 use super::model::{LogFormat, Services};
 use crate::datapath::Engine;
+use crate::guard::bypass::Bypass;
 use crate::netlink::model::Family;
 
 /// The port of BGP (RFC 4271 §8).
@@ -62,6 +63,14 @@ impl Value for Pattern {
     const EXPECTED: &'static str = "a port's name or a pattern, such as \"eth0\" or \"eth*\"";
     fn read(value: &DeValue<'_>) -> Option<Self> {
         String::read(value).map(Self)
+    }
+}
+
+impl Value for Bypass {
+    const EXPECTED: &'static str = "rules to bypass: \"nft:FAMILY TABLE/CHAIN\", \"iptables:TABLE/CHAIN\" (also \
+         \"ip6tables:\"; without a chain, or \"iptables:CHAIN\"), \"conntrack\", \"xfrm\", \"tc:PORT\", or \"all\"";
+    fn read(value: &DeValue<'_>) -> Option<Self> {
+        string(value)?.parse().ok()
     }
 }
 

@@ -86,6 +86,7 @@ impl PortFacts {
             attached: self.attached,
             mode: self.mode.map(|mode| mode.label().to_owned()),
             ingress: self.ingress,
+            guarded: Vec::new(),
             egress: self.egress,
             tx: self.tx,
             problem: self.problem.clone(),

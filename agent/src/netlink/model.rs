@@ -25,6 +25,14 @@ pub enum Family {
 }
 
 impl Family {
+    /// "IPv4" or "IPv6".
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
+        }
+    }
+
     /// The family of an address.
     pub const fn of(address: IpAddr) -> Self {
         match address {

@@ -48,11 +48,16 @@ use crate::netlink::model::{Delta, IfIndex};
 /// Elements that rest before a grace period is waited for only to have them back.
 const RESTING_LIMIT: usize = 4096;
 
+/// No port's packets are kept from it: for [`Environment::guarded`] where rules are not watched.
+pub static UNGUARDED: BTreeMap<IfIndex, u32> = BTreeMap::new();
+
 /// What the reconciler is told besides the compiled table.
 #[derive(Clone, Copy)]
 pub struct Environment<'a> {
     /// Ports that the configuration names, as the data plane found them.
     pub ports: &'a BTreeMap<IfIndex, PortFacts>,
+    /// Ports whose packets a rule of the kernel could decide about, with `PORT_GUARDED*`.
+    pub guarded: &'a BTreeMap<IfIndex, u32>,
     /// Neighbour and port of a next hop: `compile::resolve` over the kernel's state.
     pub resolve: &'a dyn Fn(&NextHop) -> Resolution,
 }

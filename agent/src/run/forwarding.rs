@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 use underpass_common::abi::Counter;
+use underpass_common::nexthop::{PORT_GUARDED4, PORT_GUARDED6};
 use underpass_common::reason::Reason;
 
 use crate::api::model::PortStatus;
@@ -18,7 +19,8 @@ use crate::datapath::settle::{Gate, POLL};
 use crate::datapath::{Datapath, DatapathError, PortFacts};
 use crate::fib::compile::{Compiler, FibDelta, resolve};
 use crate::fib::model::{CompileConfig, Fib};
-use crate::netlink::model::{Delta, IfIndex, State};
+use crate::guard::Guard;
+use crate::netlink::model::{Delta, Family, IfIndex, State};
 use crate::netlink::neighbour::{Backoff, Solicitor};
 use crate::reconcile::xdp::{Environment, Outcome, Totals, XdpReconciler};
 
@@ -49,6 +51,7 @@ pub struct Forwarding {
     reconciler: XdpReconciler,
     ports: BTreeMap<IfIndex, PortFacts>,
     gate: Gate,
+    guard: Guard,
     solicitor: Solicitor,
     backoff: Backoff,
     next_renewal: Instant,
@@ -80,6 +83,7 @@ impl Forwarding {
             datapath,
             ports: BTreeMap::new(),
             gate: Gate::new(config.carrier_wait),
+            guard: Guard::start(config, state, now),
             solicitor: Solicitor::new()?,
             backoff: Backoff::default(),
             next_renewal: now,
@@ -99,13 +103,14 @@ impl Forwarding {
     /// there are.
     pub fn refresh_rows(&mut self, state: &State, delta: &Delta) {
         let resolve = |next_hop: &_| resolve(next_hop, state);
-        let environment = Environment { ports: &self.ports, resolve: &resolve };
+        let environment = Environment { ports: &self.ports, guarded: self.guard.flags(), resolve: &resolve };
         let rows = self.reconciler.refresh_rows(self.datapath.maps(), delta, environment);
         self.note(&rows);
     }
 
     /// Carries a change of the kernel's state through to the maps, after [`Self::refresh_rows`].
     pub fn kernel_changed(&mut self, state: &State, delta: &Delta, now: Instant) {
+        self.guard.follow(state, now);
         let mut changed = self.compiler.update(state, delta);
         let gone = self.follow_ports(state, &mut changed, now);
         self.write(state, &changed);
@@ -119,6 +124,10 @@ impl Forwarding {
 
     /// Asks for neighbours, looks after ports and failed writes, renews the lease, as far as it is due.
     pub fn work(&mut self, state: &State, now: Instant) {
+        if self.guard.work(state, now) {
+            let ports = self.ports.keys().copied().collect();
+            self.write(state, &FibDelta { ports, ..FibDelta::default() });
+        }
         if now >= self.next_check {
             self.next_check = now + CHECK;
             self.ask_for_neighbours(now);
@@ -155,6 +164,16 @@ impl Forwarding {
         self.next_renewal.min(self.next_check)
     }
 
+    /// Waits until [`Self::work`] has to look at the kernel's rules. Cancel-safe.
+    pub async fn rules_changed(&mut self) {
+        self.guard.ready().await;
+    }
+
+    /// The watch over the kernel's rules.
+    pub const fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
     /// The compiled table.
     pub const fn fib(&self) -> &Fib {
         self.compiler.fib()
@@ -177,7 +196,15 @@ impl Forwarding {
 
     /// As `underpass status` shows them.
     pub fn port_statuses(&self) -> Vec<PortStatus> {
-        self.ports.values().map(PortFacts::status).collect()
+        let flags = self.guard.flags();
+        let guarded = |port: &PortFacts| {
+            let flags = flags.get(&port.ifindex).copied().unwrap_or(0);
+            let families = [(PORT_GUARDED4, Family::Ipv4), (PORT_GUARDED6, Family::Ipv6)];
+            let guarded = families.iter().filter(|(flag, _)| flags & flag != 0);
+            guarded.map(|(_, family)| family.name().to_owned()).collect()
+        };
+        let status = |port: &PortFacts| PortStatus { guarded: guarded(port), ..port.status() };
+        self.ports.values().map(status).collect()
     }
 
     /// Sums.
@@ -227,6 +254,7 @@ impl Forwarding {
                 self.config.ports
             ));
         }
+        problems.extend(self.guard.problem());
         problems.extend(self.control_problem.iter().map(|problem| format!("lease: {problem}")));
         problems.extend(self.reconciler.problems());
         problems.extend(self.failures.iter().take(3).cloned());
@@ -321,7 +349,7 @@ impl Forwarding {
 
     fn write(&mut self, state: &State, changed: &FibDelta) {
         let resolve = |next_hop: &_| resolve(next_hop, state);
-        let environment = Environment { ports: &self.ports, resolve: &resolve };
+        let environment = Environment { ports: &self.ports, guarded: self.guard.flags(), resolve: &resolve };
         let maps = self.datapath.maps();
         let fib = self.compiler.fib();
         let outcome = if changed.full {

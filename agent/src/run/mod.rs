@@ -124,6 +124,7 @@ impl Agent {
                     // A client that has gone needs no answer.
                     let _gone = call.reply.send(response);
                 }
+                () = rules_changed(self.forwarding.as_mut()) => {}
                 () = sleep_until(deadline) => {}
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
@@ -192,6 +193,14 @@ impl Agent {
 async fn next_event(routing: Option<&mut Routing>) -> Option<crate::rib::model::RibEvent> {
     match routing {
         Some(routing) => routing.next_event().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// When the kernel's rules have to be looked at, or never without a fast path.
+async fn rules_changed(forwarding: Option<&mut Forwarding>) {
+    match forwarding {
+        Some(forwarding) => forwarding.rules_changed().await,
         None => std::future::pending().await,
     }
 }

@@ -1,13 +1,15 @@
 //! What the agent tells about itself: `status`, `peers`, `counters`.
 
+use std::collections::BTreeSet;
+
 use underpass_common::abi::ABI_VERSION;
 
 use super::Agent;
 use super::forwarding::Forwarding;
 use super::routing::Routing;
 use crate::api::model::{
-    BgpStatus, CounterRow, Counters, DatapathStatus, KernelStatus, PeerStatus, Peers, Response, SCHEMA,
-    Status,
+    BgpStatus, CounterRow, Counters, DatapathStatus, KernelStatus, PeerStatus, Peers, Response, RuleStatus,
+    RulesStatus, SCHEMA, Status,
 };
 use crate::bgp::{SessionStatus, State as SessionState};
 
@@ -80,6 +82,8 @@ fn datapath_status(forwarding: &mut Forwarding, resyncs: u64, problems: &mut Vec
         );
     }
     problems.extend(forwarding.problems());
+    let rules = rules_status(forwarding);
+    problems.extend(rule_problem(&rules));
     DatapathStatus {
         enabled,
         lease_seconds,
@@ -91,7 +95,57 @@ fn datapath_status(forwarding: &mut Forwarding, resyncs: u64, problems: &mut Vec
         next_hops: totals.next_hops,
         next_hops_live: totals.next_hops_live,
         resyncs,
+        rules,
     }
+}
+
+fn rules_status(forwarding: &Forwarding) -> RulesStatus {
+    let guard = forwarding.guard();
+    let name = |ifindex: &u32| {
+        let port = forwarding.ports().get(ifindex);
+        port.map_or_else(|| format!("#{ifindex}"), |port| port.name.clone())
+    };
+    let findings = guard.findings().iter().map(|finding| {
+        let families: BTreeSet<&str> = finding.packets.iter().map(|(family, _)| family.name()).collect();
+        let ports: BTreeSet<u32> = finding.packets.iter().map(|(_, port)| *port).collect();
+        RuleStatus {
+            place: finding.place.clone(),
+            rule: finding.id.clone(),
+            text: finding.text.clone(),
+            why: finding.why.clone(),
+            families: families.into_iter().map(str::to_owned).collect(),
+            ports: ports.iter().map(name).collect(),
+            bypassed: finding.bypassed.clone(),
+            remedy: match &finding.bypassed {
+                Some(entry) => format!("none needed: datapath.bypass has \"{entry}\""),
+                None => format!(
+                    "add \"{}\" to datapath.bypass if XDP need not ask it, remove it, or narrow it or \
+                     datapath.accelerate so that they have nothing in common",
+                    finding.name
+                ),
+            },
+        }
+    });
+    RulesStatus {
+        findings: findings.collect(),
+        idle_bypasses: guard.idle_bypasses().to_vec(),
+        read_milliseconds: u64::try_from(guard.took().as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn rule_problem(rules: &RulesStatus) -> Option<String> {
+    let closing: Vec<&RuleStatus> = rules.findings.iter().filter(|rule| rule.bypassed.is_none()).collect();
+    let first = closing.first()?;
+    let ports: BTreeSet<&str> = closing.iter().flat_map(|rule| &rule.ports).map(String::as_str).collect();
+    let ports = ports.into_iter().collect::<Vec<_>>().join(", ");
+    Some(format!(
+        "{} rules of the kernel could decide about packets from {ports}, which stay with the kernel: {} ({}) \
+         first, {}",
+        closing.len(),
+        first.place,
+        first.why,
+        first.remedy
+    ))
 }
 
 fn bgp_status(routing: &Routing) -> BgpStatus {

@@ -185,7 +185,7 @@ fn c_path(path: &Path) -> io::Result<CString> {
 }
 
 /// One `bpf(2)` call; `attr` is the command's part of `union bpf_attr`, padded to eight bytes.
-fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_int> {
+pub(super) fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_int> {
     // SAFETY: `attr` is a live `repr(C)` struct that starts like `union bpf_attr` for the command
     // (the kernel takes the rest as zero), and the pointers in it outlive the call: every caller
     // keeps what they point to on its stack.
@@ -195,4 +195,42 @@ fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_int> {
     }
     libc::c_int::try_from(result)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "descriptor out of range"))
+}
+
+/// Programs of tests.
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    const BPF_PROG_LOAD: libc::c_int = 5;
+    const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+    /// `r0 = -1; exit`: on to the next (`TCX_NEXT`).
+    const NEXT: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
+
+    /// The command's part of `union bpf_attr`, as far as it is needed.
+    #[repr(C)]
+    struct LoadAttr {
+        prog_type: u32,
+        insn_cnt: u32,
+        insns: u64,
+        license: u64,
+    }
+
+    /// Attaches a program that decides nothing to an interface; it stays as long as the result.
+    pub fn attach_tcx(ifindex: u32, attach_type: u32) -> io::Result<OwnedFd> {
+        let mut attr = LoadAttr {
+            prog_type: BPF_PROG_TYPE_SCHED_CLS,
+            insn_cnt: 2,
+            insns: address(NEXT.as_ptr()),
+            license: address(c"MIT".as_ptr()),
+        };
+        let program = XdpLink::own(bpf(BPF_PROG_LOAD, &mut attr)?).fd;
+        let mut attr = LinkCreateAttr {
+            prog_fd: number(program.as_fd()),
+            target_ifindex: ifindex,
+            attach_type,
+            flags: 0,
+        };
+        Ok(XdpLink::own(bpf(BPF_LINK_CREATE, &mut attr)?).fd)
+    }
 }

@@ -2,5 +2,7 @@
 
 pub mod barrier;
 pub mod bpf_link;
+pub mod bpf_query;
 pub mod ethtool;
 pub mod mapping;
+pub mod xtables;

@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 
 use super::{CLIENT_NET, GATEWAY, GATEWAY_CLIENT_NET, POD_RANGE, RACKS, SERVICE_RANGE};
 
-/// On a node: BIRD's routes are compiled for the one uplink, no BGP of its own.
+/// On a node: BIRD's routes are compiled for the one uplink, no BGP of its own. Where a proxy terminates
+/// services, the kernel tracks connections.
 pub fn node() -> String {
     format!(
         "[datapath]\nports = [\"eth0\"]\n\
          accelerate = [\"{POD_RANGE}\", \"{CLIENT_NET}\", \"{GATEWAY_CLIENT_NET}\"]\n\
-         service_ranges = [\"{SERVICE_RANGE}\"]\n"
+         service_ranges = [\"{SERVICE_RANGE}\"]\n\
+         bypass = [\"conntrack\"]\n"
     )
 }
 

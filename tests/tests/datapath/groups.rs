@@ -15,7 +15,7 @@ use underpass::netlink::model::{Delta, IfIndex, State, TABLE_MAIN};
 use underpass::netlink::requests::Requests;
 use underpass::netlink::route_writer::RouteWriter;
 use underpass::reconcile::kernel::{Op, OwnRoute, RouteTarget as _};
-use underpass::reconcile::xdp::{Environment, XdpReconciler};
+use underpass::reconcile::xdp::{Environment, UNGUARDED, XdpReconciler};
 use underpass_tests::packet::{FrameBuilder, Transport, forwarded};
 use underpass_tests::xdp::PassProgram;
 
@@ -127,7 +127,7 @@ impl Chain {
         let read = dump::read(&mut requests, &Part::ALL.into(), &BTreeMap::new()).expect("readable");
         let state: State = read.dump.state;
         let resolve = |next_hop: &_| resolve(next_hop, &state);
-        let environment = Environment { ports: &self.ports, resolve: &resolve };
+        let environment = Environment { ports: &self.ports, guarded: &UNGUARDED, resolve: &resolve };
         let maps = self.datapath.maps();
         let rows = self.reconciler.refresh_rows(maps, delta, environment);
         let changed = self.compiler.update(&state, delta);

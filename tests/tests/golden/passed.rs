@@ -4,7 +4,9 @@ mod headers;
 
 use underpass_common::abi::Control;
 use underpass_common::fib::flat::MAX_TARGET;
-use underpass_common::nexthop::{NextHop, PORT_EGRESS, PORT_INGRESS, Port, Target, TargetKind};
+use underpass_common::nexthop::{
+    NextHop, PORT_EGRESS, PORT_GUARDED4, PORT_INGRESS, Port, Target, TargetKind,
+};
 use underpass_common::reason::Reason;
 use underpass_tests::bpf::{DataPlane, INGRESS_IFINDEX};
 use underpass_tests::packet::FrameBuilder;
@@ -61,6 +63,12 @@ fn controlled() -> Vec<Case> {
             "port not ready",
             |d, _| d.set_port(Port { flags: ingress_port().flags & !PORT_INGRESS, ..ingress_port() }),
             Reason::PortNotReady,
+            at_port,
+        ),
+        case(
+            "a rule of the kernel could decide",
+            |d, _| d.set_port(Port { flags: ingress_port().flags | PORT_GUARDED4, ..ingress_port() }),
+            Reason::KernelRule,
             at_port,
         ),
     ]

@@ -30,6 +30,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("bridge", "iproute2"),
     ("ethtool", "ethtool"),
     ("nft", "nftables"),
+    ("iptables-legacy", "iptables"),
     ("nsenter", "util-linux"),
 ];
 

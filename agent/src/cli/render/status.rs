@@ -2,7 +2,9 @@
 
 use super::table::{Column, Table};
 use super::{Style, duration, list, none, yes_no};
-use crate::api::model::{BgpStatus, DatapathStatus, KernelStatus, PortStatus, Status};
+use crate::api::model::{
+    BgpStatus, DatapathStatus, KernelStatus, PortStatus, RuleStatus, RulesStatus, Status,
+};
 
 /// `underpass status`: a line or two per part, the ports, and the problems last.
 pub fn status(report: &Status, style: Style) -> String {
@@ -29,6 +31,9 @@ pub fn status(report: &Status, style: Style) -> String {
     }
     text
 }
+
+/// Rules that the text shows; JSON has all.
+const RULES_SHOWN: usize = 10;
 
 /// "Label     text".
 pub(super) fn line(label: &str, text: &str) -> String {
@@ -71,7 +76,48 @@ fn datapath_lines(datapath: &DatapathStatus, style: Style) -> String {
     for (index, row) in table.render(style).lines().enumerate() {
         text += &line(if index == 0 { "Ports" } else { "" }, row);
     }
-    text
+    text + &rules_lines(&datapath.rules)
+}
+
+/// Rules that keep packets in the kernel, what the operator has named, and entries that name nothing.
+fn rules_lines(rules: &RulesStatus) -> String {
+    let mut lines = Vec::new();
+    for rule in rules.findings.iter().filter(|rule| rule.bypassed.is_none()).take(RULES_SHOWN) {
+        lines.push(format!("{} keep to the kernel: {}", packets(rule), rule_text(rule)));
+        lines.push(format!("  {}", rule.remedy));
+    }
+    let closing = rules.findings.iter().filter(|rule| rule.bypassed.is_none()).count();
+    if closing > RULES_SHOWN {
+        lines.push(format!("and {} more: `underpass status -o json` has all", closing - RULES_SHOWN));
+    }
+    let mut bypassed = std::collections::BTreeMap::<&str, usize>::new();
+    for entry in rules.findings.iter().filter_map(|rule| rule.bypassed.as_deref()) {
+        *bypassed.entry(entry).or_default() += 1;
+    }
+    lines.extend(
+        bypassed.iter().map(|(entry, count)| format!("bypassed by \"{entry}\": {count} rules are not asked")),
+    );
+    for entry in &rules.idle_bypasses {
+        lines.push(format!("datapath.bypass names \"{entry}\", which matches no rule that could decide"));
+    }
+    if lines.is_empty() {
+        lines.push("none of the kernel's could decide about packets that XDP forwards".to_owned());
+    }
+    let labels = std::iter::once("Rules").chain(std::iter::repeat(""));
+    labels.zip(lines).map(|(label, text)| line(label, &text)).collect()
+}
+
+fn packets(rule: &RuleStatus) -> String {
+    format!("{} from {}", rule.families.join(" and "), rule.ports.join(", "))
+}
+
+fn rule_text(rule: &RuleStatus) -> String {
+    let number = if rule.rule.is_empty() || rule.rule == rule.text {
+        String::new()
+    } else {
+        format!(" {}", rule.rule)
+    };
+    format!("{}{number}: {}: it {}", rule.place, rule.text, rule.why)
 }
 
 fn port_row(port: &PortStatus) -> Vec<String> {
@@ -79,11 +125,19 @@ fn port_row(port: &PortStatus) -> Vec<String> {
         port.interface.clone(),
         port.ifindex.to_string(),
         port.mode.clone().unwrap_or_else(none),
-        yes_no(port.ingress),
+        ingress(port),
         yes_no(port.egress),
         yes_no(port.tx),
         port.problem.clone().unwrap_or_else(none),
     ]
+}
+
+/// "yes", "no", "not IPv4".
+fn ingress(port: &PortStatus) -> String {
+    if port.ingress && !port.guarded.is_empty() {
+        return format!("not {}", port.guarded.join(", "));
+    }
+    yes_no(port.ingress)
 }
 
 fn bgp_lines(bgp: &BgpStatus) -> String {

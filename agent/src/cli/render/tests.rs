@@ -3,7 +3,8 @@ use std::net::Ipv4Addr;
 
 use super::*;
 use crate::api::model::{
-    BgpStatus, CounterRow, DatapathStatus, KernelAnswer, KernelStatus, Lookup, PortStatus, Status, XdpAnswer,
+    BgpStatus, CounterRow, DatapathStatus, KernelAnswer, KernelStatus, Lookup, PortStatus, RuleStatus,
+    RulesStatus, Status, XdpAnswer,
 };
 
 fn hop(gateway: &str, live: bool) -> NextHopView {
@@ -32,6 +33,7 @@ fn full_status() -> Status {
                     attached: true,
                     mode: Some("native".to_owned()),
                     ingress: true,
+                    guarded: vec!["IPv4".to_owned()],
                     egress: true,
                     tx: true,
                     problem: None,
@@ -50,6 +52,23 @@ fn full_status() -> Status {
             next_hops: 4,
             next_hops_live: 3,
             resyncs: 1,
+            rules: RulesStatus {
+                findings: vec![
+                    RuleStatus {
+                        place: "nft:ip filter/FORWARD".to_owned(),
+                        rule: "handle 5".to_owned(),
+                        text: "daddr 10.233.66.0/26 drop".to_owned(),
+                        why: "drops it".to_owned(),
+                        families: vec!["IPv4".to_owned()],
+                        ports: vec!["eth0".to_owned()],
+                        bypassed: None,
+                        remedy: "add \"nft:ip filter/FORWARD\" to datapath.bypass".to_owned(),
+                    },
+                    RuleStatus { bypassed: Some("xfrm".to_owned()), ..RuleStatus::default() },
+                ],
+                idle_bypasses: vec!["tc:eth9".to_owned()],
+                read_milliseconds: 3,
+            },
         }),
         bgp: Some(BgpStatus {
             local_as: 64512,
@@ -78,9 +97,13 @@ fn status_with_everything() {
 Agent     underpass 0.1.0, ABI 1, up 1h2m
 Datapath  on, lease 58s, in sync with the kernel, 1 resyncs
           12 prefixes (10 forwarded), 3 targets, 4 next hops (3 live)
-Ports     PORT  INDEX  MODE    INGRESS  EGRESS  TX   PROBLEM
-          eth0      2  native  yes      yes     yes  -
-          eth1     13  -       no       no      no   another XDP program is attached
+Ports     PORT  INDEX  MODE    INGRESS   EGRESS  TX   PROBLEM
+          eth0      2  native  not IPv4  yes     yes  -
+          eth1     13  -       no        no      no   another XDP program is attached
+Rules     IPv4 from eth0 keep to the kernel: nft:ip filter/FORWARD handle 5: daddr 10.233.66.0/26 drop: it drops it
+            add \"nft:ip filter/FORWARD\" to datapath.bypass
+          bypassed by \"xfrm\": 1 rules are not asked
+          datapath.bypass names \"tc:eth9\", which matches no rule that could decide
 BGP       AS 64512, router id 172.20.0.20, 1 of 2 peers established, 14 prefixes, 27 paths
           refused by the import guards: outside_ranges 3, own_next_hop 1
 Kernel    table 254, protocol 210: 13 of 14 routes in place, 1 pending, 0 errors

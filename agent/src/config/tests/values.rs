@@ -99,6 +99,21 @@ fn keys_and_types() {
             ],
         ),
         (
+            "rules to bypass",
+            gateway(
+                "[bgp]",
+                "bypass = [\"xfrm\", \"iptables:filter/FORWARD\", \"netfilter\", \"xfrm\"]\n[bgp]",
+            ),
+            &[
+                "6:46: datapath.bypass[2]: expected rules to bypass: \"nft:FAMILY TABLE/CHAIN\", \"iptables:TABLE/CHAIN\" (also \"ip6tables:\"; without a chain, or \"iptables:CHAIN\"), \"conntrack\", \"xfrm\", \"tc:PORT\", or \"all\", found \"netfilter\"",
+            ],
+        ),
+        (
+            "a rule to bypass twice",
+            gateway("[bgp]", "bypass = [\"xfrm\", \"all\", \"xfrm\"]\n[bgp]"),
+            &["6:26: datapath.bypass[2]: \"xfrm\" is listed twice; remove one"],
+        ),
+        (
             "a range",
             gateway("min = 24", "minimum = 24"),
             &["15:42: bgp.import.prefixes[0].minimum: unknown key; remove it (known here: max, min, prefix)"],

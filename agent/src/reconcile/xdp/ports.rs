@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use underpass_common::nexthop::{PORT_EGRESS, PORT_INGRESS, PORT_SEND_REDIRECTS, PORT_TX, Port as RawPort};
+use underpass_common::nexthop::{
+    PORT_EGRESS, PORT_GUARDED4, PORT_GUARDED6, PORT_INGRESS, PORT_SEND_REDIRECTS, PORT_TX, Port as RawPort,
+};
 
 use super::Environment;
 use super::rows::Rows;
@@ -12,6 +14,8 @@ use crate::netlink::model::IfIndex;
 
 /// The port sends frames: redirected ones, or those that came in there.
 const SENDS: u32 = PORT_EGRESS | PORT_TX;
+/// Bits that keep packets with the kernel.
+const GUARDS: u32 = PORT_GUARDED4 | PORT_GUARDED6;
 
 /// The table of ports.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +40,12 @@ impl Ports {
             let same_number = want.number == written.number;
             if written.flags & PORT_INGRESS != 0 && (want.flags & PORT_INGRESS == 0 || !same_number) {
                 self.write(RawPort { flags: written.flags & !PORT_INGRESS, ..written }, writer);
+            }
+        }
+        for (ifindex, written) in self.written.clone() {
+            let want = self.want.get(&ifindex).map_or(0, |want| want.flags);
+            if want & !written.flags & GUARDS != 0 {
+                self.write(RawPort { flags: written.flags | want & GUARDS, ..written }, writer);
             }
         }
         for (ifindex, want) in self.want.clone() {
@@ -116,11 +126,12 @@ fn wanted(fib: &Fib, environment: Environment<'_>) -> BTreeMap<IfIndex, RawPort>
             (PORT_TX, facts.tx),
             (PORT_SEND_REDIRECTS, port.send_redirects),
         ];
+        let flags = flags.iter().filter(|(_, set)| *set).fold(0, |flags, (flag, _)| flags | flag);
         let row = RawPort {
             ifindex: *ifindex,
             number: facts.number,
             view: port.view,
-            flags: flags.iter().filter(|(_, set)| *set).fold(0, |flags, (flag, _)| flags | flag),
+            flags: flags | environment.guarded.get(ifindex).map_or(0, |guards| guards & GUARDS),
             mac: port.mac,
             rp_filter: port.rp_filter,
             reserved: 0,

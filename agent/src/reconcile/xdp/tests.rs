@@ -5,7 +5,9 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use underpass_common::nexthop::{NEXT_HOP_LIVE, NextHop as RawRow, PORT_EGRESS, PORT_TX};
+use underpass_common::nexthop::{
+    NEXT_HOP_LIVE, NextHop as RawRow, PORT_EGRESS, PORT_GUARDED4, PORT_GUARDED6, PORT_TX,
+};
 use underpass_common::reason::Reason;
 
 use self::world::{ROOMY, Way, World, address, forward, found, hop, net, pass};
@@ -242,6 +244,21 @@ fn port_that_stops_transmitting_is_closed_behind_its_rows() {
     world.apply(&mut xdp, &mut maps, &[]);
     assert_eq!(share(&flows(&maps, "10.0.0.1"), &hop(4, 1)), 16);
     assert_eq!(share(&flows(&maps, "10.1.0.1"), &hop(4, 1)), 1);
+    assert_eq!(maps.violations(), &[] as &[String]);
+}
+
+#[test]
+fn rules_of_the_kernel_close_a_port_and_open_it_again() {
+    let mut world = World::new();
+    world.set("10.0.0.0/24", forward(&[hop(4, 1)]));
+    let (mut xdp, mut maps) = start(&world);
+    let guards = |maps: &MemoryMaps| maps.tables().ports[&3].flags & (PORT_GUARDED4 | PORT_GUARDED6);
+    for flags in [PORT_GUARDED4, PORT_GUARDED4 | PORT_GUARDED6, PORT_GUARDED6, 0] {
+        world.guarded.insert(3, flags);
+        world.apply(&mut xdp, &mut maps, &[]);
+        assert_eq!(guards(&maps), flags);
+        assert!(xdp.totals().synced && !xdp.is_stale());
+    }
     assert_eq!(maps.violations(), &[] as &[String]);
 }
 

@@ -82,6 +82,7 @@ impl Meaning {
 pub struct World {
     pub fib: Fib,
     pub facts: BTreeMap<IfIndex, PortFacts>,
+    pub guarded: BTreeMap<IfIndex, u32>,
     pub resolutions: BTreeMap<NextHop, Resolution>,
 }
 
@@ -155,7 +156,7 @@ impl World {
     }
 
     pub fn with<T>(&self, call: impl FnOnce(Environment<'_>) -> T) -> T {
-        call(Environment { ports: &self.facts, resolve: &|hop| self.resolve(hop) })
+        call(Environment { ports: &self.facts, guarded: &self.guarded, resolve: &|hop| self.resolve(hop) })
     }
 
     /// What must happen to packets to and from an address: the naive way.
