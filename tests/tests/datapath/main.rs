@@ -4,6 +4,7 @@ mod attaching;
 mod control;
 mod generic;
 mod groups;
+mod growth;
 mod hairpin;
 mod handover;
 mod pinned;

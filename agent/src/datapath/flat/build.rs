@@ -40,12 +40,14 @@ impl<A: Address> Region<A> {
 /// From so many prefixes on the first node of an IPv4 table is a direct one: routes of the internet lie in
 /// most of its slots, and a slot is replaced without touching another.
 const ROOT_PREFIXES: usize = 32;
-/// Strides of sparse nodes, smallest first: 1, 4 and 16 cells.
-const STRIDES: [u8; 3] = [6, 8, 10];
+/// Strides of sparse nodes, smallest first: 1, 4, 16 and 64 cells.
+const STRIDES: [u8; 4] = [6, 8, 10, 12];
+/// The stride where prefixes end at many depths.
+const MIDDLE: u8 = 10;
 /// Stride of direct nodes.
 const DIRECT: u8 = 16;
-/// From so many prefixes on a direct node is worth its memory: 64 bytes for each of them at most.
-const DIRECT_PREFIXES: usize = 4096;
+/// From so many prefixes on a direct node is worth its memory: 16 bytes for each of them at most.
+const DIRECT_PREFIXES: usize = 16_384;
 /// Bits that all prefixes of a region must share for a skip node; a single prefix is always skipped to.
 pub const SKIP: u8 = 7;
 /// Most bits that a skip node can compare.
@@ -71,13 +73,12 @@ fn shape<A: Address>(region: Region<A>, inside: &[Entry<A>]) -> Shape {
     }
     let deeper =
         |stride: u8| inside.iter().filter(|((_, length), _)| *length > region.length + stride).count();
-    if inside.len() >= DIRECT_PREFIXES && left >= DIRECT && deeper(STRIDES[2]) * 2 > inside.len() {
+    if inside.len() >= DIRECT_PREFIXES && left >= DIRECT && deeper(STRIDES[3]) * 2 > inside.len() {
         return Shape::Node(Kind::Direct, DIRECT);
     }
     // The smallest node in which three of four prefixes end; a few do not pay for a large one.
     let fits = |stride: &u8| *stride >= left || deeper(*stride) * 4 <= inside.len();
-    let stride =
-        STRIDES.into_iter().find(fits).unwrap_or(if inside.len() < 8 { STRIDES[0] } else { STRIDES[2] });
+    let stride = STRIDES.into_iter().find(fits).unwrap_or(if inside.len() < 8 { STRIDES[0] } else { MIDDLE });
     Shape::Node(Kind::Sparse, stride.min(left))
 }
 

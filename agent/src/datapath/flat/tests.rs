@@ -16,7 +16,7 @@ use super::memory::{HeapMemory, heap};
 use super::{Change, FlatTable, Key, Refusal};
 
 /// Words of a table that everything in these tests fits into.
-const WORDS: usize = 1 << 19;
+const WORDS: usize = 1 << 20;
 
 /// Fewer cases than by default: a table of this size is slow in a debug build. `PROPTEST_CASES` sets more.
 fn cases() -> ProptestConfig {

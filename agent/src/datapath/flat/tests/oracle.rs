@@ -11,6 +11,7 @@ proptest! {
         let mut seen = Vec::new();
         for change in changes {
             table.set(change.0, change.1).expect("room");
+            table.rested();
             model.set(change);
             seen.push(change.0.1);
             check(&table, &model, &seen[seen.len().saturating_sub(12)..]);
@@ -48,6 +49,7 @@ proptest! {
         let mut seen = Vec::new();
         for change in before {
             table.set(change.0, change.1).expect("room");
+            table.rested();
             model.set(change);
             seen.push(change.0.1);
         }
@@ -65,6 +67,7 @@ proptest! {
         }
         for (key, target) in after {
             adopted.set(key, target).expect("room");
+            adopted.rested();
             pieces.set((key, target));
             seen.push(key.1);
         }
@@ -72,6 +75,7 @@ proptest! {
         let keys: Vec<_> = adopted.prefixes().map(|(key, _)| key).collect();
         for key in keys {
             adopted.set(key, None).expect("room");
+            adopted.rested();
         }
         check(&adopted, &Model::default(), &seen);
     }
@@ -85,6 +89,7 @@ proptest! {
         let mut model = Model::default();
         for change in changes {
             one.set(change.0, change.1).expect("room");
+            one.rested();
             model.set(change);
         }
         let mut keys = model.keys();
@@ -95,6 +100,7 @@ proptest! {
             let at = turn * step % keys.len();
             let (key, target) = keys.swap_remove(at);
             other.set(key, Some(target)).expect("room");
+            other.rested();
         }
         let words = |table: &FlatTable<HeapMemory>| -> Vec<u32> {
             let copy = table.copy_to(heap(WORDS)).expect("room");
