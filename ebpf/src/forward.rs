@@ -103,7 +103,8 @@ impl Routed for Ipv4 {
     #[inline(always)]
     fn read<const OFFSET: usize>(frame: &Frame<OFFSET>) -> Result<Self, Reason> {
         let header = frame.bytes::<ETHERNET_LEN, IPV4_LEN>().ok_or(Reason::Truncated)?;
-        Self::check(header, frame.length() - ETHERNET_LEN)
+        let claimed = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        Self::check(header, frame.length_for(ETHERNET_LEN + claimed) - ETHERNET_LEN)
     }
 
     #[inline(always)]
@@ -136,7 +137,8 @@ impl Routed for Ipv6 {
     #[inline(always)]
     fn read<const OFFSET: usize>(frame: &Frame<OFFSET>) -> Result<Self, Reason> {
         let header = frame.bytes::<ETHERNET_LEN, IPV6_LEN>().ok_or(Reason::Truncated)?;
-        Self::check(header, frame.length() - ETHERNET_LEN)
+        let claimed = IPV6_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
+        Self::check(header, frame.length_for(ETHERNET_LEN + claimed) - ETHERNET_LEN)
     }
 
     #[inline(always)]
@@ -202,12 +204,15 @@ pub const fn action(reason: Reason) -> u32 {
 /// A whole program: decides with `engine`, counts, and gives the verdict.
 #[inline(always)]
 pub fn run<E: Engine>(mut frame: Frame<0>, engine: &E) -> u32 {
-    let bytes = frame.length() as u64;
     let ingress = port(frame.ingress_ifindex());
     // SAFETY: takes nothing and only reads the clock.
     let now = unsafe { bpf_jiffies64() };
     let reason = forward(&mut frame, ingress, now, engine, &mut Steps::default());
-    stats::count(ingress.map_or(0, |row| row.number), reason, bytes);
+    // What was forwarded has been measured as far as it takes; trimming does not change what came in.
+    if !reason.is_forwarded() {
+        frame.measure();
+    }
+    stats::count(ingress.map_or(0, |row| row.number), reason, frame.length() as u64);
     action(reason)
 }
 
@@ -318,8 +323,11 @@ fn transmit(ingress: &Port, egress: &Port, scattered: bool) -> Result<Reason, Re
 /// are left.
 #[inline(always)]
 fn trim<const OFFSET: usize>(frame: &mut Frame<OFFSET>, length: usize) -> Result<(), Reason> {
-    if frame.length() > length && !frame.trim(frame.length() - length) {
-        return Err(Reason::PaddingNotTrimmed);
+    if frame.length() > length {
+        frame.measure();
+        if !frame.trim(frame.length() - length) {
+            return Err(Reason::PaddingNotTrimmed);
+        }
     }
     Ok(())
 }

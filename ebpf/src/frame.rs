@@ -3,6 +3,8 @@
 //! A frame may lie in several buffers (jumbo frames, aggregates). References are into the first one, which
 //! holds the headers; the length is that of all of them.
 
+use core::cell::Cell;
+
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
@@ -11,8 +13,8 @@ use aya_ebpf::programs::XdpContext;
 /// one behind a [`underpass_common::abi::ProbeHeader`].
 pub struct Frame<const OFFSET: usize> {
     ctx: *mut xdp_md,
-    /// Bytes of the packet, in all its buffers.
-    packet_length: usize,
+    /// Bytes of the packet as it came in: of its first buffer, or of all once [`Self::measure`] has asked.
+    packet_length: Cell<usize>,
 }
 
 impl<const OFFSET: usize> Frame<OFFSET> {
@@ -20,9 +22,10 @@ impl<const OFFSET: usize> Frame<OFFSET> {
     #[inline(always)]
     #[expect(clippy::needless_pass_by_value, reason = "ownership stands for exclusive access to the packet")]
     pub fn new(ctx: XdpContext) -> Self {
-        // SAFETY: the kernel's context is valid while the program runs.
-        let packet_length = unsafe { bpf_xdp_get_buff_len(ctx.ctx) };
-        Self { ctx: ctx.ctx, packet_length: packet_length as usize }
+        let frame = Self { ctx: ctx.ctx, packet_length: Cell::new(0) };
+        let (start, end) = frame.bounds();
+        frame.packet_length.set(end.wrapping_sub(start));
+        frame
     }
 
     /// The same packet, looked at from another offset.
@@ -44,18 +47,36 @@ impl<const OFFSET: usize> Frame<OFFSET> {
         unsafe { (*self.ctx).ingress_ifindex }
     }
 
-    /// Bytes from the Ethernet header on, padding included. Only meaningful when the packet has
-    /// `OFFSET` bytes, which [`Self::bytes`] finds out.
+    /// Bytes from the Ethernet header on, padding included, as far as they were counted: those in the first
+    /// buffer, or in all after [`Self::measure`]. Only meaningful when the packet has `OFFSET` bytes, which
+    /// [`Self::bytes`] finds out.
     #[inline(always)]
     pub const fn length(&self) -> usize {
-        self.packet_length.wrapping_sub(OFFSET)
+        self.packet_length.get().wrapping_sub(OFFSET)
+    }
+
+    /// Counts the bytes in all buffers. A call of its own, which would be a tenth of a packet's time: for
+    /// what is long, padded, or left to the kernel.
+    #[inline(always)]
+    pub fn measure(&self) {
+        // SAFETY: the kernel's context is valid while the program runs.
+        self.packet_length.set(unsafe { bpf_xdp_get_buff_len(self.ctx) } as usize);
+    }
+
+    /// Bytes from the Ethernet header on, counted no further than it takes to know whether there are `wanted`.
+    #[inline(always)]
+    pub fn length_for(&self, wanted: usize) -> usize {
+        if self.length() < wanted {
+            self.measure();
+        }
+        self.length()
     }
 
     /// Whether the frame lies in more than one buffer.
     #[inline(always)]
     pub fn is_scattered(&self) -> bool {
         let (start, end) = self.bounds();
-        end.wrapping_sub(start) < self.packet_length
+        end.wrapping_sub(start) < self.packet_length.get()
     }
 
     /// `N` bytes at `AT` of the frame, or `None` when its first buffer is shorter.
