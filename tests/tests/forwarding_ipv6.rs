@@ -60,7 +60,7 @@ impl Rig {
             .ip(&format!(
                 "link set lo up\nlink set eth0 up\naddress add 2001:db8:2::2/64 dev eth0 nodad\n\
                  address add {RIGHT}/128 dev lo\nroute add default via 2001:db8:2::1\n\
-                 address add {RIGHT4}/32 dev lo\nroute add default via inet6 2001:db8:2::1 dev eth0\n"
+                 address add {RIGHT4}/32 dev lo\nroute add 0.0.0.0/0 via inet6 2001:db8:2::1 dev eth0\n"
             ))
             .expect("the right end");
         right.sysctl(&[("ipv4.conf.all.rp_filter", "0")]).expect("the right end");
