@@ -58,6 +58,7 @@ impl<const OFFSET: usize> Frame<OFFSET> {
     /// Counts the bytes in all buffers. A call of its own, which would be a tenth of a packet's time: for
     /// what is long, padded, or left to the kernel.
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the target has 64 bits")]
     pub fn measure(&self) {
         // SAFETY: the kernel's context is valid while the program runs.
         self.packet_length.set(unsafe { bpf_xdp_get_buff_len(self.ctx) } as usize);
