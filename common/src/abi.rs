@@ -32,6 +32,8 @@ pub mod map {
     pub const FIB: &str = "UP_FIB";
     /// `LpmTrie<[u8; 8], u32>`: view id (big endian) and IPv4 address to target id.
     pub const FIB4: &str = "UP_FIB4";
+    /// `LpmTrie<[u8; 20], u32>`: view id (big endian) and IPv6 address to target id.
+    pub const FIB6: &str = "UP_FIB6";
     /// `Array<Target>`.
     pub const TARGETS: &str = "UP_TARGETS";
     /// `Array<u32>`: hash bucket to next-hop row.
@@ -41,7 +43,8 @@ pub mod map {
     /// `PerCpuArray<Counter>`, index by [`super::counter_index`].
     pub const COUNTERS: &str = "UP_COUNTERS";
     /// All of them. The object pins none by itself: a loader that wants pins gives each a path.
-    pub const ALL: [&str; 9] = [CONTROL, PORTS, TX_PORTS, FIB, FIB4, TARGETS, BUCKETS, NEXT_HOPS, COUNTERS];
+    pub const ALL: [&str; 10] =
+        [CONTROL, PORTS, TX_PORTS, FIB, FIB4, FIB6, TARGETS, BUCKETS, NEXT_HOPS, COUNTERS];
 }
 
 /// Slots for ports. A port lives in the slot `ifindex % PORT_SLOTS`; two managed ports whose
@@ -52,6 +55,8 @@ pub const PORT_SLOTS: u32 = 1024;
 pub const MAX_PORTS: u32 = 64;
 /// Default number of prefixes of the LPM engine. `BPF_F_NO_PREALLOC`: memory follows the use.
 pub const FIB4_ENTRIES: u32 = 1_048_576;
+/// As [`FIB4_ENTRIES`], of IPv6 prefixes.
+pub const FIB6_ENTRIES: u32 = 1_048_576;
 /// Size classes of the flat table, in bytes. An array map is allocated whole: the agent begins with the
 /// smallest and goes on to the next when a table is full.
 pub const FIB_BYTES: [u32; 4] = [2 << 20, 8 << 20, 32 << 20, 64 << 20];

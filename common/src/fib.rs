@@ -14,6 +14,9 @@ pub type ViewId = u32;
 pub trait Lookup {
     /// Longest match of `address` (network order) in `view`, or `None` when no prefix covers it.
     fn lookup4(&self, view: ViewId, address: [u8; 4]) -> Option<TargetId>;
+
+    /// As [`Self::lookup4`], of an IPv6 address.
+    fn lookup6(&self, view: ViewId, address: [u8; 16]) -> Option<TargetId>;
 }
 
 /// Bits that the view takes up at the front of an LPM key.
@@ -26,6 +29,15 @@ pub const fn lpm_key4(view: ViewId, address: [u8; 4]) -> [u8; 8] {
     [v[0], v[1], v[2], v[3], address[0], address[1], address[2], address[3]]
 }
 
+/// As [`lpm_key4`], of an IPv6 address.
+#[inline(always)]
+pub fn lpm_key6(view: ViewId, address: [u8; 16]) -> [u8; 20] {
+    let mut key = [0; 20];
+    key[..4].copy_from_slice(&view.to_be_bytes());
+    key[4..].copy_from_slice(&address);
+    key
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,5 +45,8 @@ mod tests {
     #[test]
     fn keys_compare_view_first_and_address_last() {
         assert_eq!(lpm_key4(0x0102_0304, [10, 233, 64, 1]), [1, 2, 3, 4, 10, 233, 64, 1]);
+        let address = core::array::from_fn(|at| u8::try_from(at + 16).unwrap());
+        assert_eq!(lpm_key6(0x0102_0304, address)[..6], [1, 2, 3, 4, 16, 17]);
+        assert_eq!(lpm_key6(0x0102_0304, address)[4..], address);
     }
 }

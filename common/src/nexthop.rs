@@ -19,7 +19,7 @@ pub enum TargetKind {
 /// kernel (own, broadcast or multicast address, blackhole, no route).
 pub const SOURCE_VALID: u32 = 1;
 /// Hosts in the matched prefix are on-link (no gateway): the kernel answers a packet that leaves by
-/// the port it came in on with an ICMP redirect.
+/// the port it came in on with an ICMP redirect, of either family.
 pub const SOURCE_ON_LINK: u32 = 2;
 
 /// Row of the target table; 24 bytes.
@@ -61,7 +61,7 @@ pub struct NextHop {
 }
 const _: () = assert!(size_of::<NextHop>() == 32);
 
-/// [`Port::flags`]: packets that come in on this port may be forwarded.
+/// [`Port::flags`]: IPv4 packets that come in on this port may be forwarded.
 pub const PORT_INGRESS: u32 = 1;
 /// [`Port::flags`]: the driver transmits XDP frames: other ports may redirect to it.
 pub const PORT_EGRESS: u32 = 2;
@@ -71,6 +71,13 @@ pub const PORT_TX: u32 = 4;
 /// [`Port::flags`]: the kernel sends ICMP redirects on this port
 /// (`send_redirects` of the interface or of `all`).
 pub const PORT_SEND_REDIRECTS: u32 = 8;
+/// [`Port::flags`]: IPv6 packets that come in on this port may be forwarded.
+pub const PORT_INGRESS6: u32 = 16;
+/// [`Port::flags`]: the view also says what the kernel takes for on-link when it decides about an IPv6
+/// redirect; without it IPv6 packets that leave by their ingress port are left to the kernel.
+pub const PORT_HAIRPIN6: u32 = 32;
+/// [`Port::flags`]: frames that lie in several buffers may be redirected to this port.
+pub const PORT_EGRESS_FRAGMENTS: u32 = 64;
 /// [`Port::flags`]: a rule of the kernel could decide about IPv4 packets from this port: they are left
 /// to it.
 pub const PORT_GUARDED4: u32 = 128;
@@ -91,7 +98,7 @@ pub struct Port {
     pub flags: u32,
     /// The port's own MAC: only frames to it are forwarded.
     pub mac: [u8; 6],
-    /// Effective `rp_filter`: the larger of `all` and the interface. 0 off, 1 strict, 2 loose.
+    /// Effective `rp_filter`: the larger of `all` and the interface. 0 off, 1 strict, 2 loose. IPv4 only.
     pub rp_filter: u8,
     /// Keeps the layout free of implicit padding; 0.
     pub reserved: u8,

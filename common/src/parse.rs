@@ -3,145 +3,103 @@
 //! Every function looks at a header of fixed size that the caller has bounds-checked: no pointer
 //! arithmetic, no loops, nothing that can fail in the verifier.
 
-use crate::checksum;
-use crate::flowhash::Flow4;
+mod ipv4;
+mod ipv6;
+
+pub(crate) use self::ipv4::words;
+pub use self::ipv4::{IPV4_CHECKSUM, IPV4_LEN, IPV4_TTL, Ipv4};
+pub use self::ipv6::{IPV6_HOP_LIMIT, IPV6_LEN, Ipv6};
+use crate::fib::{Lookup, TargetId, ViewId};
 use crate::reason::Reason;
 
 /// Length of an untagged Ethernet header.
 pub const ETHERNET_LEN: usize = 14;
-/// Length of an IPv4 header without options.
-pub const IPV4_LEN: usize = 20;
-/// Offset of the TTL in an IPv4 header.
-pub const IPV4_TTL: usize = 8;
-/// Offset of the checksum in an IPv4 header.
-pub const IPV4_CHECKSUM: usize = 10;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_QINQ: u16 = 0x88a8;
 
-/// More fragments, or a fragment offset: everything but "don't fragment" and the reserved bit.
-const FRAGMENT_BITS: u32 = 0x3fff;
+/// `AF_INET` and `AF_INET6` of Linux.
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 
-/// Checks an Ethernet header: an untagged IPv4 frame to `own`, the port's address.
-///
-/// The type is looked at first: what is not IPv4 counts as such, whomever it is addressed to.
-/// The kernel forwards only `PACKET_HOST` (`ip_forward`), and so never a broadcast or a frame that
-/// came in by promiscuity.
+/// What a frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// An IPv4 packet.
+    Ipv4,
+    /// An IPv6 packet.
+    Ipv6,
+}
+
+/// What an untagged Ethernet frame carries, by its type.
 ///
 /// # Errors
 /// The reason for leaving the frame to the kernel.
 #[inline(always)]
-pub fn ethernet(header: &[u8; ETHERNET_LEN], own: &[u8; 6]) -> Result<(), Reason> {
-    let ethertype = u16::from_be_bytes([header[12], header[13]]);
-    if ethertype != ETHERTYPE_IPV4 {
-        return Err(match ethertype {
-            ETHERTYPE_IPV6 => Reason::Ipv6,
-            ETHERTYPE_VLAN | ETHERTYPE_QINQ => Reason::Vlan,
-            _ => Reason::NotIp,
-        });
+pub const fn family(header: &[u8; ETHERNET_LEN]) -> Result<Family, Reason> {
+    match u16::from_be_bytes([header[12], header[13]]) {
+        ETHERTYPE_IPV4 => Ok(Family::Ipv4),
+        ETHERTYPE_IPV6 => Ok(Family::Ipv6),
+        ETHERTYPE_VLAN | ETHERTYPE_QINQ => Err(Reason::Vlan),
+        _ => Err(Reason::NotIp),
     }
+}
+
+/// Checks that a frame is addressed to `own`, the port's address.
+///
+/// The kernel forwards only `PACKET_HOST` (`ip_forward`, `ip6_forward`), and so never a broadcast or a
+/// frame that came in by promiscuity.
+///
+/// # Errors
+/// [`Reason::NotForUs`].
+#[inline(always)]
+pub fn addressed_to(header: &[u8; ETHERNET_LEN], own: &[u8; 6]) -> Result<(), Reason> {
     match header.first_chunk::<6>() {
         Some(destination) if destination == own => Ok(()),
         _ => Err(Reason::NotForUs),
     }
 }
 
-/// What the rest of the way needs to know of an IPv4 packet that may be forwarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ipv4 {
-    /// Source address.
-    pub source: [u8; 4],
-    /// Destination address.
-    pub destination: [u8; 4],
+/// What the rest of the way needs to know of a packet that may be forwarded, of either family.
+pub trait Packet: Copy {
+    /// Length of the header, in bytes.
+    const HEADER_LEN: usize;
+    /// Linux's number of the family.
+    const ADDRESS_FAMILY: u8;
+
     /// Length of the packet, header included, in bytes.
-    pub total_length: u32,
-    /// Type of service byte (DSCP and ECN).
-    pub tos: u8,
-    /// Protocol number of the payload.
-    pub protocol: u8,
-    /// Whether the packet is a fragment (the first one included).
-    pub fragment: bool,
-}
+    fn total_length(&self) -> u32;
 
-impl Ipv4 {
-    /// Checks an IPv4 header that has `available` bytes of frame from its first byte on.
-    ///
-    /// Follows `ip_rcv_core` (version, header length, checksum, total length), `ip_route_input_slow`
-    /// (martian addresses) and `ip_forward` (TTL), in the kernel's order. It refuses a little more than the
-    /// kernel: options, class E and link-local addresses are left to it.
-    ///
-    /// # Errors
-    /// The reason for leaving the packet to the kernel.
-    #[inline(always)]
-    pub fn check(header: &[u8; IPV4_LEN], available: usize) -> Result<Self, Reason> {
-        let [w0, w1, w2, source, destination] = words(header).map(u32::from_be);
-        if w0 >> 24 != 0x45 {
-            return Err(match w0 >> 24 {
-                0x46..=0x4f => Reason::IpOptions,
-                _ => Reason::BadHeader,
-            });
-        }
-        if !checksum::ipv4_header_is_valid(header) {
-            return Err(Reason::BadChecksum);
-        }
-        let total_length = w0 & 0xffff;
-        if (total_length as usize) < IPV4_LEN || total_length as usize > available {
-            return Err(Reason::BadHeader);
-        }
-        if !is_routable(source) {
-            return Err(Reason::MartianSource);
-        }
-        if !is_routable(destination) {
-            return Err(Reason::NotUnicast);
-        }
-        if w2 >> 24 <= 1 {
-            return Err(Reason::TtlExpired);
-        }
-        Ok(Self {
-            source: source.to_be_bytes(),
-            destination: destination.to_be_bytes(),
-            total_length,
-            tos: w0.to_be_bytes()[1],
-            protocol: w2.to_be_bytes()[1],
-            fragment: w1 & FRAGMENT_BITS != 0,
-        })
-    }
+    /// Protocol number of the payload; 0 where extension headers hide it.
+    fn protocol(&self) -> u8;
 
-    /// Whether source and destination port follow the header (and can be told apart from a
-    /// fragment's payload).
-    #[inline(always)]
-    pub const fn has_ports(&self) -> bool {
-        // TCP, UDP, DCCP, SCTP, UDP-Lite: the ports are the first four bytes of each.
-        !self.fragment
-            && matches!(self.protocol, 6 | 17 | 33 | 132 | 136)
-            && self.total_length as usize >= IPV4_LEN + 4
-    }
+    /// What `struct bpf_fib_lookup` takes beside the addresses: type of service (IPv4), or traffic class
+    /// and flow label as they lie in the header's first word (IPv6).
+    fn flow_information(&self) -> u32;
 
-    /// The flow that the packet belongs to. `ports` are the four bytes after the header, zero
+    /// Source and destination as they lie in memory, an IPv4 address in the first of its four words.
+    fn address_words(&self) -> [[u32; 4]; 2];
+
+    /// Whether source and destination port follow the header.
+    fn has_ports(&self) -> bool;
+
+    /// Hash of the flow that the packet belongs to. `ports` are the four bytes after the header, zero
     /// unless [`Self::has_ports`].
-    #[inline(always)]
-    pub const fn flow(&self, ports: [u8; 4]) -> Flow4 {
-        Flow4 { source: self.source, destination: self.destination, protocol: self.protocol, ports }
-    }
+    fn flow_hash(&self, ports: [u8; 4]) -> u32;
+
+    /// Longest match of the destination.
+    fn lookup_destination(&self, table: &impl Lookup, view: ViewId) -> Option<TargetId>;
+
+    /// Longest match of the source.
+    fn lookup_source(&self, table: &impl Lookup, view: ViewId) -> Option<TargetId>;
 }
 
-/// Whether an address may be the source or the destination of a forwarded packet.
-///
-/// Not: 0/8 ("this network"), 127/8 (loopback), 224/4 (multicast), 240/4 (class E with the limited
-/// broadcast), 169.254/16 (link-local, which RFC 3927 §2.7 forbids to forward; the kernel has no such rule,
-/// so it decides).
+/// Whether a protocol's header begins with source and destination port: TCP, UDP, DCCP, SCTP, UDP-Lite.
 #[inline(always)]
-const fn is_routable(address: u32) -> bool {
-    !matches!(address >> 24, 0 | 127 | 224..) && address >> 16 != 0xa9fe
-}
-
-/// The header as it lies in memory, in native-endian words: one load each.
-#[inline(always)]
-pub(crate) fn words(header: &[u8; IPV4_LEN]) -> [u32; 5] {
-    let ([w0, w1, w2, w3, w4], []) = header.as_chunks::<4>() else { return [0; 5] };
-    [*w0, *w1, *w2, *w3, *w4].map(u32::from_ne_bytes)
+const fn begins_with_ports(protocol: u8) -> bool {
+    matches!(protocol, 6 | 17 | 33 | 132 | 136)
 }
 
 #[cfg(test)]
@@ -150,120 +108,38 @@ mod tests {
 
     const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
-    /// A header from 192.0.2.1 to 198.51.100.7, UDP, 28 bytes, TTL 64, with `change` applied and then
-    /// its checksum.
-    fn header(change: impl Fn(&mut [u8; IPV4_LEN])) -> [u8; IPV4_LEN] {
-        let mut header = [0x45, 0, 0, 28, 0x12, 0x34, 0x40, 0, 64, 17, 0, 0, 192, 0, 2, 1, 198, 51, 100, 7];
-        change(&mut header);
-        [header[10], header[11]] = checksum::ipv4_header(&header);
+    fn frame(to: [u8; 6], ethertype: u16) -> [u8; ETHERNET_LEN] {
+        let mut header = [0u8; ETHERNET_LEN];
+        header[..6].copy_from_slice(&to);
+        header[12..].copy_from_slice(&ethertype.to_be_bytes());
         header
     }
 
     #[test]
-    fn ethernet_headers() {
-        let frame = |to: [u8; 6], ethertype: u16| {
-            let mut header = [0u8; ETHERNET_LEN];
-            header[..6].copy_from_slice(&to);
-            header[12..].copy_from_slice(&ethertype.to_be_bytes());
-            header
-        };
-        let broadcast = [0xff; 6];
-        let cases = [
-            ("ours", frame(OWN, 0x0800), Ok(())),
-            ("last byte differs", frame([2, 0, 0, 0, 0, 2], 0x0800), Err(Reason::NotForUs)),
-            ("first byte differs", frame([6, 0, 0, 0, 0, 1], 0x0800), Err(Reason::NotForUs)),
-            ("multicast bit", frame([3, 0, 0, 0, 0, 1], 0x0800), Err(Reason::NotForUs)),
-            ("broadcast", frame(broadcast, 0x0800), Err(Reason::NotForUs)),
-            ("arp", frame(broadcast, 0x0806), Err(Reason::NotIp)),
-            ("lldp", frame([1, 0x80, 0xc2, 0, 0, 0x0e], 0x88cc), Err(Reason::NotIp)),
-            ("802.3 length", frame(OWN, 46), Err(Reason::NotIp)),
-            ("ipv6", frame(OWN, 0x86dd), Err(Reason::Ipv6)),
-            ("802.1q", frame(OWN, 0x8100), Err(Reason::Vlan)),
-            ("802.1ad", frame(OWN, 0x88a8), Err(Reason::Vlan)),
-        ];
-        for (name, frame, expected) in cases {
-            assert_eq!(ethernet(&frame, &OWN), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn refused_headers() {
-        type Change = fn(&mut [u8; IPV4_LEN]);
-        let cases: [(&str, Change, Reason); 25] = [
-            ("version 6", |h| h[0] = 0x65, Reason::BadHeader),
-            ("version 0", |h| h[0] = 0x05, Reason::BadHeader),
-            ("version 5 with length 5", |h| h[0] = 0x55, Reason::BadHeader),
-            ("header length 4", |h| h[0] = 0x44, Reason::BadHeader),
-            ("header length 0", |h| h[0] = 0x40, Reason::BadHeader),
-            ("header length 6", |h| h[0] = 0x46, Reason::IpOptions),
-            ("header length 15", |h| h[0] = 0x4f, Reason::IpOptions),
-            ("total length 19", |h| h[3] = 19, Reason::BadHeader),
-            ("total length 0 (BIG TCP)", |h| h[3] = 0, Reason::BadHeader),
-            ("total length beyond the frame", |h| h[3] = 29, Reason::BadHeader),
-            ("source 0.0.0.0", |h| h[12..16].fill(0), Reason::MartianSource),
-            ("source 0.1.2.3", |h| h[12] = 0, Reason::MartianSource),
-            ("source loopback", |h| h[12] = 127, Reason::MartianSource),
-            ("source multicast", |h| h[12] = 224, Reason::MartianSource),
-            ("source class E", |h| h[12] = 240, Reason::MartianSource),
-            ("source broadcast", |h| h[12..16].fill(255), Reason::MartianSource),
-            ("source link-local", |h| h[12..14].copy_from_slice(&[169, 254]), Reason::MartianSource),
-            ("destination 0.0.0.0", |h| h[16..20].fill(0), Reason::NotUnicast),
-            ("destination loopback", |h| h[16] = 127, Reason::NotUnicast),
-            ("destination multicast", |h| h[16] = 239, Reason::NotUnicast),
-            ("destination class E", |h| h[16] = 247, Reason::NotUnicast),
-            ("destination broadcast", |h| h[16..20].fill(255), Reason::NotUnicast),
-            ("destination link-local", |h| h[16..18].copy_from_slice(&[169, 254]), Reason::NotUnicast),
-            ("TTL 1", |h| h[8] = 1, Reason::TtlExpired),
-            ("TTL 0", |h| h[8] = 0, Reason::TtlExpired),
-        ];
-        for (name, change, expected) in cases {
-            assert_eq!(Ipv4::check(&header(change), 28), Err(expected), "{name}");
-        }
-        let mut wrong = header(|_| {});
-        wrong[10] ^= 0x80;
-        assert_eq!(Ipv4::check(&wrong, 28), Err(Reason::BadChecksum));
-    }
-
-    #[test]
-    fn accepted_headers() {
-        type Change = fn(&mut [u8; IPV4_LEN]);
-        let cases: [(&str, Change, usize, bool, bool); 11] = [
-            ("udp", |_| {}, 28, false, true),
-            ("tcp", |h| h[9] = 6, 28, false, true),
-            ("sctp", |h| h[9] = 132, 28, false, true),
-            ("icmp", |h| h[9] = 1, 28, false, false),
-            ("ip in ip", |h| h[9] = 4, 28, false, false),
-            ("padded frame", |_| {}, 46, false, true),
-            ("no room for ports", |h| h[3] = 23, 46, false, false),
-            ("TTL 2", |h| h[8] = 2, 28, false, true),
-            ("first fragment", |h| h[6] = 0x20, 28, true, false),
-            ("last fragment", |h| h[6..8].copy_from_slice(&[0x00, 0xb9]), 28, true, false),
-            ("reserved bit", |h| h[6] = 0x80, 28, false, true),
-        ];
-        for (name, change, available, fragment, ports) in cases {
-            let header = header(change);
-            let packet = Ipv4::check(&header, available).expect(name);
-            assert_eq!(packet.fragment, fragment, "{name}");
-            assert_eq!(packet.has_ports(), ports, "{name}");
-            assert_eq!(packet.source, [192, 0, 2, 1], "{name}");
-            assert_eq!(packet.destination, [198, 51, 100, 7], "{name}");
-            assert_eq!(packet.total_length, u32::from(header[3]), "{name}");
-        }
-    }
-
-    #[test]
-    fn neighbours_of_the_refused_ranges_are_routable() {
-        for address in [
-            [1, 0, 0, 0],
-            [126, 255, 255, 255],
-            [128, 0, 0, 1],
-            [169, 253, 255, 255],
-            [169, 255, 0, 0],
-            [168, 254, 0, 1],
-            [223, 255, 255, 255],
-            [10, 233, 64, 1],
+    fn families_by_ethernet_type() {
+        for (name, ethertype, expected) in [
+            ("ipv4", 0x0800, Ok(Family::Ipv4)),
+            ("ipv6", 0x86dd, Ok(Family::Ipv6)),
+            ("arp", 0x0806, Err(Reason::NotIp)),
+            ("lldp", 0x88cc, Err(Reason::NotIp)),
+            ("802.3 length", 46, Err(Reason::NotIp)),
+            ("802.1q", 0x8100, Err(Reason::Vlan)),
+            ("802.1ad", 0x88a8, Err(Reason::Vlan)),
         ] {
-            assert!(is_routable(u32::from_be_bytes(address)), "{address:?}");
+            assert_eq!(family(&frame(OWN, ethertype)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_frames_to_the_port_itself() {
+        for (name, to, expected) in [
+            ("ours", OWN, Ok(())),
+            ("last byte differs", [2, 0, 0, 0, 0, 2], Err(Reason::NotForUs)),
+            ("first byte differs", [6, 0, 0, 0, 0, 1], Err(Reason::NotForUs)),
+            ("multicast bit", [3, 0, 0, 0, 0, 1], Err(Reason::NotForUs)),
+            ("broadcast", [0xff; 6], Err(Reason::NotForUs)),
+        ] {
+            assert_eq!(addressed_to(&frame(to, 0x0800), &OWN), expected, "{name}");
         }
     }
 }

@@ -47,7 +47,7 @@ reasons! {
     NotAPort = 4, "not_a_port";
     /// The port is managed, but packets from it are not accelerated.
     PortNotReady = 5, "port_not_ready";
-    /// The frame is shorter than its headers.
+    /// The frame, or the first of its buffers, is shorter than its headers.
     Truncated = 6, "truncated";
     /// The Ethernet destination is not the port's own address.
     NotForUs = 7, "not_for_us";
@@ -55,19 +55,19 @@ reasons! {
     Vlan = 8, "vlan";
     /// Not IP (ARP, LLDP, ...).
     NotIp = 9, "not_ip";
-    /// IPv6, which this version does not forward.
-    Ipv6 = 10, "ipv6";
-    /// Wrong IP version or header length, or a total length that the frame does not hold.
+    /// IPv6 hop-by-hop options: the kernel has to process them.
+    HopByHop = 10, "hop_by_hop";
+    /// Wrong IP version or header length, or a length that the frame does not hold.
     BadHeader = 11, "bad_header";
     /// IPv4 options: the kernel has to process them.
     IpOptions = 12, "ip_options";
     /// Wrong IPv4 header checksum: the kernel drops and counts it.
     BadChecksum = 13, "bad_checksum";
-    /// Multicast, broadcast, loopback or otherwise not a unicast destination.
+    /// The destination is multicast, broadcast, loopback, link-local or otherwise never forwarded to.
     NotUnicast = 14, "not_unicast";
-    /// The source is multicast, broadcast, loopback or zero.
+    /// The source is multicast, broadcast, loopback, link-local or otherwise not one of a forwarded packet.
     MartianSource = 15, "martian_source";
-    /// TTL of 0 or 1: the kernel sends ICMP time exceeded.
+    /// TTL or hop limit of 0 or 1: the kernel sends ICMP time exceeded.
     TtlExpired = 16, "ttl_expired";
     /// No prefix of the table matches the destination.
     NoRoute = 17, "no_route";
@@ -103,6 +103,10 @@ reasons! {
     TableFull = 32, "table_full";
     /// A rule of the kernel (netfilter, XFRM, tc) could decide about packets from this port.
     KernelRule = 33, "kernel_rule";
+    /// IPv6 payload length of 0: a jumbogram, or nothing but headers.
+    Jumbogram = 34, "jumbogram";
+    /// The frame lies in several buffers, which the egress port does not transmit.
+    MultiBuffer = 35, "multi_buffer";
 }
 
 impl Reason {

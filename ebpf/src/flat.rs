@@ -21,6 +21,11 @@ impl Lookup for FlatTable {
     fn lookup4(&self, view: ViewId, address: [u8; 4]) -> Option<TargetId> {
         flat::lookup4(self.0.as_ref()?, view, address)
     }
+
+    #[inline(always)]
+    fn lookup6(&self, view: ViewId, address: [u8; 16]) -> Option<TargetId> {
+        flat::lookup6(self.0.as_ref()?, view, address)
+    }
 }
 
 /// The words of the map's one element. Indexes are masked to its size, which the verifier checks.

@@ -1,25 +1,33 @@
 //! One packet's way: checks, lookup, verdict, and only then the rewriting.
 //!
-//! The checks follow the kernel's own path (`ip_rcv_core`, `ip_route_input_slow`, `ip_forward`);
-//! whatever is in doubt is left to it, untouched.
+//! The checks follow the kernel's own path (`ip_rcv_core`, `ip_route_input_slow`, `ip_forward`, and
+//! `ip6_rcv_core`, `ip6_forward`); whatever is in doubt is left to it, untouched. Both families take the
+//! same way; what differs between them is behind [`Routed`].
 
 use aya_ebpf::bindings::xdp_action::{XDP_PASS, XDP_REDIRECT, XDP_TX};
 use aya_ebpf::helpers::bpf_jiffies64;
 use underpass_common::abi::{Control, port_slot};
 use underpass_common::checksum;
 use underpass_common::fib::TargetId;
-use underpass_common::nexthop::{PORT_EGRESS, PORT_GUARDED4, PORT_INGRESS, PORT_TX, Port};
-use underpass_common::parse::{self, ETHERNET_LEN, IPV4_CHECKSUM, IPV4_TTL, Ipv4};
+use underpass_common::nexthop::{
+    PORT_EGRESS, PORT_EGRESS_FRAGMENTS, PORT_GUARDED4, PORT_GUARDED6, PORT_INGRESS, PORT_INGRESS6, PORT_TX,
+    Port,
+};
+use underpass_common::parse::{
+    self, ETHERNET_LEN, Family, IPV4_CHECKSUM, IPV4_LEN, IPV4_TTL, IPV6_HOP_LIMIT, IPV6_LEN, Ipv4, Ipv6,
+    Packet,
+};
 use underpass_common::reason::Reason;
 
 use crate::frame::Frame;
 use crate::maps::{UP_CONTROL, UP_PORTS, UP_TX_PORTS};
 use crate::stats;
 
-/// Where the TTL is in an untagged frame.
+/// Where TTL and header checksum are in an untagged frame with an IPv4 packet.
 const TTL_AT: usize = ETHERNET_LEN + IPV4_TTL;
-/// Where the header checksum is in an untagged frame.
 const CHECKSUM_AT: usize = ETHERNET_LEN + IPV4_CHECKSUM;
+/// Where the hop limit is in one with an IPv6 packet.
+const HOP_LIMIT_AT: usize = ETHERNET_LEN + IPV6_HOP_LIMIT;
 
 /// How a packet leaves.
 pub struct Hop<'a> {
@@ -42,10 +50,10 @@ pub trait Engine {
     ///
     /// # Errors
     /// The reason for leaving the packet to the kernel.
-    fn destination<'a, const OFFSET: usize>(
+    fn destination<'a, const OFFSET: usize, P: Packet>(
         &self,
         frame: &Frame<OFFSET>,
-        packet: &Ipv4,
+        packet: &P,
         ingress: &Port,
         scratch: &'a mut Self::Scratch,
         steps: &mut Steps,
@@ -55,7 +63,110 @@ pub trait Engine {
     ///
     /// # Errors
     /// The reason for leaving the packet to the kernel.
-    fn source(&self, packet: &Ipv4, ingress: &Port, egress: &Port, steps: &mut Steps) -> Result<(), Reason>;
+    fn source4(&self, packet: &Ipv4, ingress: &Port, egress: &Port, steps: &mut Steps) -> Result<(), Reason>;
+
+    /// As [`Self::source4`], of an IPv6 packet.
+    ///
+    /// # Errors
+    /// As [`Self::source4`].
+    fn source6(&self, packet: &Ipv6, ingress: &Port, egress: &Port, steps: &mut Steps) -> Result<(), Reason>;
+}
+
+/// A packet on its way, where the families differ.
+trait Routed: Packet {
+    /// The [`Port::flags`] bit of ports from which such packets may be forwarded.
+    const INGRESS: u32;
+    /// The bit of ports from which the kernel's rules could decide about them.
+    const GUARDED: u32;
+
+    /// Everything that can be said of the packet without a route. The frame is long enough for its
+    /// Ethernet header.
+    fn read<const OFFSET: usize>(frame: &Frame<OFFSET>) -> Result<Self, Reason>;
+
+    /// [`Engine::source4`] or [`Engine::source6`].
+    fn source<E: Engine>(
+        &self,
+        engine: &E,
+        ingress: &Port,
+        egress: &Port,
+        steps: &mut Steps,
+    ) -> Result<(), Reason>;
+
+    /// Writes the MACs, and takes one off the TTL.
+    fn rewrite<const OFFSET: usize>(frame: &mut Frame<OFFSET>, hop: &Hop<'_>) -> Option<()>;
+}
+
+impl Routed for Ipv4 {
+    const INGRESS: u32 = PORT_INGRESS;
+    const GUARDED: u32 = PORT_GUARDED4;
+
+    #[inline(always)]
+    fn read<const OFFSET: usize>(frame: &Frame<OFFSET>) -> Result<Self, Reason> {
+        let header = frame.bytes::<ETHERNET_LEN, IPV4_LEN>().ok_or(Reason::Truncated)?;
+        let claimed = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        Self::check(header, frame.length_for(ETHERNET_LEN + claimed) - ETHERNET_LEN)
+    }
+
+    #[inline(always)]
+    fn source<E: Engine>(
+        &self,
+        engine: &E,
+        ingress: &Port,
+        egress: &Port,
+        steps: &mut Steps,
+    ) -> Result<(), Reason> {
+        engine.source4(self, ingress, egress, steps)
+    }
+
+    /// The checksum as `ip_decrease_ttl` writes it.
+    #[inline(always)]
+    fn rewrite<const OFFSET: usize>(frame: &mut Frame<OFFSET>, hop: &Hop<'_>) -> Option<()> {
+        let headers = frame.bytes_mut::<0, { CHECKSUM_AT + 2 }>()?;
+        write_macs(headers.first_chunk_mut()?, hop);
+        headers[TTL_AT] = headers[TTL_AT].wrapping_sub(1);
+        let check = headers.last_chunk_mut::<2>()?;
+        *check = checksum::after_ttl_decrement(*check);
+        Some(())
+    }
+}
+
+impl Routed for Ipv6 {
+    const INGRESS: u32 = PORT_INGRESS6;
+    const GUARDED: u32 = PORT_GUARDED6;
+
+    #[inline(always)]
+    fn read<const OFFSET: usize>(frame: &Frame<OFFSET>) -> Result<Self, Reason> {
+        let header = frame.bytes::<ETHERNET_LEN, IPV6_LEN>().ok_or(Reason::Truncated)?;
+        let claimed = IPV6_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
+        Self::check(header, frame.length_for(ETHERNET_LEN + claimed) - ETHERNET_LEN)
+    }
+
+    #[inline(always)]
+    fn source<E: Engine>(
+        &self,
+        engine: &E,
+        ingress: &Port,
+        egress: &Port,
+        steps: &mut Steps,
+    ) -> Result<(), Reason> {
+        engine.source6(self, ingress, egress, steps)
+    }
+
+    #[inline(always)]
+    fn rewrite<const OFFSET: usize>(frame: &mut Frame<OFFSET>, hop: &Hop<'_>) -> Option<()> {
+        let headers = frame.bytes_mut::<0, { HOP_LIMIT_AT + 1 }>()?;
+        write_macs(headers.first_chunk_mut()?, hop);
+        headers[HOP_LIMIT_AT] = headers[HOP_LIMIT_AT].wrapping_sub(1);
+        Some(())
+    }
+}
+
+/// In whole words: one load and one store each instead of one for every byte.
+#[inline(always)]
+const fn write_macs(to: &mut [u8; 12], hop: &Hop<'_>) {
+    let [d0, d1, d2, d3, d4, d5] = *hop.destination_mac;
+    let [s0, s1, s2, s3, s4, s5] = *hop.source_mac;
+    *to = [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5];
 }
 
 /// What the tables said on the way, for the probe. The forwarding program drops it, and the
@@ -93,12 +204,15 @@ pub const fn action(reason: Reason) -> u32 {
 /// A whole program: decides with `engine`, counts, and gives the verdict.
 #[inline(always)]
 pub fn run<E: Engine>(mut frame: Frame<0>, engine: &E) -> u32 {
-    let bytes = frame.length() as u64;
     let ingress = port(frame.ingress_ifindex());
     // SAFETY: takes nothing and only reads the clock.
     let now = unsafe { bpf_jiffies64() };
     let reason = forward(&mut frame, ingress, now, engine, &mut Steps::default());
-    stats::count(ingress.map_or(0, |row| row.number), reason, bytes);
+    // What was forwarded has been measured as far as it takes; trimming does not change what came in.
+    if !reason.is_forwarded() {
+        frame.measure();
+    }
+    stats::count(ingress.map_or(0, |row| row.number), reason, frame.length() as u64);
     action(reason)
 }
 
@@ -127,10 +241,36 @@ fn try_forward<const OFFSET: usize, E: Engine>(
 ) -> Result<Reason, Reason> {
     control(UP_CONTROL.get(0), now)?;
     let ingress = ingress.ok_or(Reason::NotAPort)?;
-    let packet = check(frame, ingress)?;
+    if ingress.flags & (PORT_INGRESS | PORT_INGRESS6) == 0 {
+        return Err(Reason::PortNotReady);
+    }
+    let header = frame.bytes::<0, ETHERNET_LEN>().ok_or(Reason::Truncated)?;
+    let family = parse::family(header)?;
+    parse::addressed_to(header, &ingress.mac)?;
+    match family {
+        Family::Ipv4 => route::<OFFSET, E, Ipv4>(frame, ingress, engine, steps),
+        Family::Ipv6 => route::<OFFSET, E, Ipv6>(frame, ingress, engine, steps),
+    }
+}
+
+/// The way of a packet of one family.
+#[inline(always)]
+fn route<const OFFSET: usize, E: Engine, P: Routed>(
+    frame: &mut Frame<OFFSET>,
+    ingress: &Port,
+    engine: &E,
+    steps: &mut Steps,
+) -> Result<Reason, Reason> {
+    if ingress.flags & P::INGRESS == 0 {
+        return Err(Reason::PortNotReady);
+    }
+    if ingress.flags & P::GUARDED != 0 {
+        return Err(Reason::KernelRule);
+    }
+    let packet = P::read(frame)?;
     let mut scratch = E::Scratch::default();
     let hop = engine.destination(frame, &packet, ingress, &mut scratch, steps)?;
-    if packet.total_length > hop.mtu {
+    if packet.total_length() > hop.mtu {
         return Err(Reason::TooBig);
     }
     let egress = if hop.ifindex == ingress.ifindex {
@@ -138,9 +278,11 @@ fn try_forward<const OFFSET: usize, E: Engine>(
     } else {
         port(hop.ifindex).ok_or(Reason::EgressNotManaged)?
     };
-    engine.source(&packet, ingress, egress, steps)?;
-    let verdict = transmit(ingress, egress)?;
-    rewrite(frame, &packet, &hop)?;
+    packet.source(engine, ingress, egress, steps)?;
+    let verdict = transmit(ingress, egress, frame.is_scattered())?;
+    trim(frame, ETHERNET_LEN + packet.total_length() as usize)?;
+    // The bounds were checked before; trimming made the verifier forget.
+    P::rewrite(frame, &hop).ok_or(Reason::Truncated)?;
     Ok(verdict)
 }
 
@@ -157,30 +299,19 @@ fn control(control: Option<&Control>, now: u64) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Everything that can be said of a frame without a route.
-#[inline(always)]
-fn check<const OFFSET: usize>(frame: &Frame<OFFSET>, ingress: &Port) -> Result<Ipv4, Reason> {
-    if ingress.flags & PORT_INGRESS == 0 {
-        return Err(Reason::PortNotReady);
-    }
-    let header = frame.bytes::<0, ETHERNET_LEN>().ok_or(Reason::Truncated)?;
-    parse::ethernet(header, &ingress.mac)?;
-    if ingress.flags & PORT_GUARDED4 != 0 {
-        return Err(Reason::KernelRule);
-    }
-    let header = frame.bytes::<ETHERNET_LEN, { parse::IPV4_LEN }>().ok_or(Reason::Truncated)?;
-    Ipv4::check(header, frame.length() - ETHERNET_LEN)
-}
-
 /// Chooses between `XDP_TX` and a redirect, and prepares the latter. Nothing has been written by
 /// then: a port that is missing from the map still leaves the packet to the kernel.
 #[inline(always)]
-fn transmit(ingress: &Port, egress: &Port) -> Result<Reason, Reason> {
+fn transmit(ingress: &Port, egress: &Port, scattered: bool) -> Result<Reason, Reason> {
     if egress.ifindex == ingress.ifindex && ingress.flags & PORT_TX != 0 {
         return Ok(Reason::ForwardedTx);
     }
     if egress.flags & PORT_EGRESS == 0 {
         return Err(Reason::EgressNotManaged);
+    }
+    // A driver that cannot send such frames drops them when it is too late (`__xdp_enqueue`).
+    if scattered && egress.flags & PORT_EGRESS_FRAGMENTS == 0 {
+        return Err(Reason::MultiBuffer);
     }
     match UP_TX_PORTS.redirect(port_slot(egress.ifindex), 0) {
         Ok(_) => Ok(Reason::ForwardedRedirect),
@@ -188,29 +319,15 @@ fn transmit(ingress: &Port, egress: &Port) -> Result<Reason, Reason> {
     }
 }
 
-/// Turns the frame into the one that leaves: padding off (`ip_rcv_core` trims it), MACs, TTL and
-/// checksum (`ip_decrease_ttl`).
+/// Takes the padding off, as `ip_rcv_core` and `ip6_rcv_core` do (`pskb_trim_rcsum`), so that `length` bytes
+/// are left.
 #[inline(always)]
-fn rewrite<const OFFSET: usize>(
-    frame: &mut Frame<OFFSET>,
-    packet: &Ipv4,
-    hop: &Hop<'_>,
-) -> Result<(), Reason> {
-    let length = ETHERNET_LEN + packet.total_length as usize;
-    if frame.length() > length && !frame.trim(frame.length() - length) {
-        return Err(Reason::PaddingNotTrimmed);
-    }
-    // The bounds were checked before; trimming made the verifier forget.
-    let headers = frame.bytes_mut::<0, { CHECKSUM_AT + 2 }>().ok_or(Reason::Truncated)?;
-    // In whole words: one load and one store each instead of one for every byte.
-    if let Some(macs) = headers.first_chunk_mut::<12>() {
-        let [d0, d1, d2, d3, d4, d5] = *hop.destination_mac;
-        let [s0, s1, s2, s3, s4, s5] = *hop.source_mac;
-        *macs = [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5];
-    }
-    headers[TTL_AT] = headers[TTL_AT].wrapping_sub(1);
-    if let Some(check) = headers.last_chunk_mut::<2>() {
-        *check = checksum::after_ttl_decrement(*check);
+fn trim<const OFFSET: usize>(frame: &mut Frame<OFFSET>, length: usize) -> Result<(), Reason> {
+    if frame.length() > length {
+        frame.measure();
+        if !frame.trim(frame.length() - length) {
+            return Err(Reason::PaddingNotTrimmed);
+        }
     }
     Ok(())
 }

@@ -1,13 +1,20 @@
 //! The frame in packet memory: the only place that makes references into it.
+//!
+//! A frame may lie in several buffers (jumbo frames, aggregates). References are into the first one, which
+//! holds the headers; the length is that of all of them.
+
+use core::cell::Cell;
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::bpf_xdp_adjust_tail;
+use aya_ebpf::helpers::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
 
 /// A frame that begins `OFFSET` bytes into the packet: 0 for a real one, the header's length for
 /// one behind a [`underpass_common::abi::ProbeHeader`].
 pub struct Frame<const OFFSET: usize> {
     ctx: *mut xdp_md,
+    /// Bytes of the packet as it came in: of its first buffer, or of all once [`Self::measure`] has asked.
+    packet_length: Cell<usize>,
 }
 
 impl<const OFFSET: usize> Frame<OFFSET> {
@@ -15,13 +22,16 @@ impl<const OFFSET: usize> Frame<OFFSET> {
     #[inline(always)]
     #[expect(clippy::needless_pass_by_value, reason = "ownership stands for exclusive access to the packet")]
     pub fn new(ctx: XdpContext) -> Self {
-        Self { ctx: ctx.ctx }
+        let frame = Self { ctx: ctx.ctx, packet_length: Cell::new(0) };
+        let (start, end) = frame.bounds();
+        frame.packet_length.set(end.wrapping_sub(start));
+        frame
     }
 
     /// The same packet, looked at from another offset.
     #[inline(always)]
     pub fn at_offset<const OTHER: usize>(self) -> Frame<OTHER> {
-        Frame { ctx: self.ctx }
+        Frame { ctx: self.ctx, packet_length: self.packet_length }
     }
 
     /// The context, for helpers.
@@ -37,15 +47,40 @@ impl<const OFFSET: usize> Frame<OFFSET> {
         unsafe { (*self.ctx).ingress_ifindex }
     }
 
-    /// Bytes from the Ethernet header on, padding included. Only meaningful when the packet has
-    /// `OFFSET` bytes, which [`Self::bytes`] finds out.
+    /// Bytes from the Ethernet header on, padding included, as far as they were counted: those in the first
+    /// buffer, or in all after [`Self::measure`]. Only meaningful when the packet has `OFFSET` bytes, which
+    /// [`Self::bytes`] finds out.
     #[inline(always)]
-    pub fn length(&self) -> usize {
-        let (start, end) = self.bounds();
-        end.wrapping_sub(start + OFFSET)
+    pub const fn length(&self) -> usize {
+        self.packet_length.get().wrapping_sub(OFFSET)
     }
 
-    /// `N` bytes at `AT` of the frame, or `None` when it is shorter.
+    /// Counts the bytes in all buffers. A call of its own, which would be a tenth of a packet's time: for
+    /// what is long, padded, or left to the kernel.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the target has 64 bits")]
+    pub fn measure(&self) {
+        // SAFETY: the kernel's context is valid while the program runs.
+        self.packet_length.set(unsafe { bpf_xdp_get_buff_len(self.ctx) } as usize);
+    }
+
+    /// Bytes from the Ethernet header on, counted no further than it takes to know whether there are `wanted`.
+    #[inline(always)]
+    pub fn length_for(&self, wanted: usize) -> usize {
+        if self.length() < wanted {
+            self.measure();
+        }
+        self.length()
+    }
+
+    /// Whether the frame lies in more than one buffer.
+    #[inline(always)]
+    pub fn is_scattered(&self) -> bool {
+        let (start, end) = self.bounds();
+        end.wrapping_sub(start) < self.packet_length.get()
+    }
+
+    /// `N` bytes at `AT` of the frame, or `None` when its first buffer is shorter.
     #[inline(always)]
     pub fn bytes<const AT: usize, const N: usize>(&self) -> Option<&[u8; N]> {
         let (start, end) = self.bounds();
@@ -54,6 +89,17 @@ impl<const OFFSET: usize> Frame<OFFSET> {
         }
         // SAFETY: just checked to lie in the packet; bytes need no alignment; writers take `&mut self`.
         Some(unsafe { &*((start + OFFSET + AT) as *const [u8; N]) })
+    }
+
+    /// As [`Self::bytes`], at a position that is known once everything is inlined.
+    #[inline(always)]
+    pub fn bytes_at<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        let (start, end) = self.bounds();
+        if start + OFFSET + at + N > end {
+            return None;
+        }
+        // SAFETY: as in `bytes`.
+        Some(unsafe { &*((start + OFFSET + at) as *const [u8; N]) })
     }
 
     /// As [`Self::bytes`], to write.
@@ -75,7 +121,7 @@ impl<const OFFSET: usize> Frame<OFFSET> {
         unsafe { bpf_xdp_adjust_tail(self.ctx, -count) == 0 }
     }
 
-    /// First address of the packet and the one behind its last byte.
+    /// First address of the packet and the one behind the last byte of its first buffer.
     #[inline(always)]
     fn bounds(&self) -> (usize, usize) {
         // SAFETY: the kernel's context is valid while the program runs.

@@ -6,8 +6,8 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMap, LpmTrie, PerCpuArray};
 use underpass_common::abi::{
-    BUCKET_ENTRIES, COUNTER_ENTRIES, Control, Counter, FIB_BYTES, FIB_SLACK, FIB4_ENTRIES, NEXT_HOP_ENTRIES,
-    PORT_SLOTS, TARGET_ENTRIES,
+    BUCKET_ENTRIES, COUNTER_ENTRIES, Control, Counter, FIB_BYTES, FIB_SLACK, FIB4_ENTRIES, FIB6_ENTRIES,
+    NEXT_HOP_ENTRIES, PORT_SLOTS, TARGET_ENTRIES,
 };
 use underpass_common::fib::TargetId;
 use underpass_common::nexthop::{NextHop, Port, Target};
@@ -44,6 +44,10 @@ pub static UP_FIB_UNIT_MASK: u32 = FIB_BYTES[0] / 16 - 1;
 /// the kernel demands.
 #[map]
 pub static UP_FIB4: LpmTrie<[u32; 2], TargetId> = LpmTrie::with_max_entries(FIB4_ENTRIES, 0);
+
+/// [`underpass_common::abi::map::FIB6`], as [`UP_FIB4`].
+#[map]
+pub static UP_FIB6: LpmTrie<[u32; 5], TargetId> = LpmTrie::with_max_entries(FIB6_ENTRIES, 0);
 
 /// [`underpass_common::abi::map::TARGETS`].
 #[map]

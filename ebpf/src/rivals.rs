@@ -20,14 +20,13 @@ use aya_ebpf::helpers;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use underpass_common::nexthop::{NEXT_HOP_LIVE, Port};
-use underpass_common::parse::Ipv4;
+use underpass_common::parse::{Ipv4, Ipv6, Packet};
 use underpass_common::reason::Reason;
 use underpass_ebpf::forward::{self, Engine, Hop, Steps};
 use underpass_ebpf::frame::Frame;
 use underpass_ebpf::maps::UP_NEXT_HOPS;
 use underpass_ebpf::tables::{self, LpmTrie, Tables};
 
-const AF_INET: u8 = 2;
 /// The next-hop row that [`rival_floor`] sends everything to.
 const FLOOR_ROW: u32 = 1;
 
@@ -41,22 +40,34 @@ type Parameters = [u64; 8];
 const _: () = assert!(size_of::<Parameters>() == size_of::<bpf_fib_lookup>());
 const PARAMETERS_LEN: i32 = 64;
 
-/// The question: family, protocol, ports, length; ingress port, type of service; source; destination.
-/// Volatile writes, because the zeros at the end would become a call to `memset`, byte by byte, that no
-/// program with this helper has to pay for.
+/// The question: family, protocol, ports, length; ingress port, type of service or flow information;
+/// source; destination. Volatile writes, because the zeros at the end would become a call to `memset`,
+/// byte by byte, that no program with this helper has to pay for.
 #[inline(always)]
-fn ask(parameters: &mut MaybeUninit<Parameters>, packet: &Ipv4, ports: [u8; 4], ifindex: u32) {
-    let [l0, l1, ..] = packet.total_length.to_le_bytes();
+fn ask<P: Packet>(parameters: &mut MaybeUninit<Parameters>, packet: &P, ports: [u8; 4], ifindex: u32) {
+    // A jumbo frame's length has more than the 16 bits; the helper then checks less than the kernel.
+    let [l0, l1, ..] = packet.total_length().to_le_bytes();
     let [s0, s1, d0, d1] = ports;
+    let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    let [[sa, sb, sc, sd], [da, db, dc, dd]] = packet.address_words();
     let words = parameters.as_mut_ptr().cast::<u64>();
     // SAFETY: eight words, the length of the array, and every one of them is written.
     unsafe {
-        words.write_volatile(u64::from_le_bytes([AF_INET, packet.protocol, s0, s1, d0, d1, l0, l1]));
-        words.add(1).write_volatile(u64::from(ifindex) | u64::from(packet.tos) << 32);
-        words.add(2).write_volatile(u64::from(u32::from_le_bytes(packet.source)));
-        words.add(3).write_volatile(0);
-        words.add(4).write_volatile(u64::from(u32::from_le_bytes(packet.destination)));
-        words.add(5).write_volatile(0);
+        words.write_volatile(u64::from_le_bytes([
+            P::ADDRESS_FAMILY,
+            packet.protocol(),
+            s0,
+            s1,
+            d0,
+            d1,
+            l0,
+            l1,
+        ]));
+        words.add(1).write_volatile(pair(ifindex, packet.flow_information()));
+        words.add(2).write_volatile(pair(sa, sb));
+        words.add(3).write_volatile(pair(sc, sd));
+        words.add(4).write_volatile(pair(da, db));
+        words.add(5).write_volatile(pair(dc, dd));
         words.add(6).write_volatile(0);
         words.add(7).write_volatile(0);
     }
@@ -74,10 +85,10 @@ impl Engine for KernelFib {
     type Scratch = Macs;
 
     #[inline(always)]
-    fn destination<'a, const OFFSET: usize>(
+    fn destination<'a, const OFFSET: usize, P: Packet>(
         &self,
         frame: &Frame<OFFSET>,
-        packet: &Ipv4,
+        packet: &P,
         ingress: &Port,
         scratch: &'a mut Macs,
         _steps: &mut Steps,
@@ -117,7 +128,12 @@ impl Engine for KernelFib {
     }
 
     #[inline(always)]
-    fn source(&self, _: &Ipv4, _: &Port, _: &Port, _: &mut Steps) -> Result<(), Reason> {
+    fn source4(&self, _: &Ipv4, _: &Port, _: &Port, _: &mut Steps) -> Result<(), Reason> {
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn source6(&self, _: &Ipv6, _: &Port, _: &Port, _: &mut Steps) -> Result<(), Reason> {
         Ok(())
     }
 }
@@ -129,10 +145,10 @@ impl Engine for Floor {
     type Scratch = ();
 
     #[inline(always)]
-    fn destination<'a, const OFFSET: usize>(
+    fn destination<'a, const OFFSET: usize, P: Packet>(
         &self,
         _frame: &Frame<OFFSET>,
-        _packet: &Ipv4,
+        _packet: &P,
         _ingress: &Port,
         _scratch: &'a mut (),
         _steps: &mut Steps,
@@ -150,19 +166,24 @@ impl Engine for Floor {
     }
 
     #[inline(always)]
-    fn source(&self, _: &Ipv4, _: &Port, _: &Port, _: &mut Steps) -> Result<(), Reason> {
+    fn source4(&self, _: &Ipv4, _: &Port, _: &Port, _: &mut Steps) -> Result<(), Reason> {
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn source6(&self, _: &Ipv6, _: &Port, _: &Port, _: &mut Steps) -> Result<(), Reason> {
         Ok(())
     }
 }
 
 /// The forwarding program over `bpf_fib_lookup`.
-#[xdp]
+#[xdp(frags)]
 fn rival_fib(ctx: XdpContext) -> u32 {
     forward::run(Frame::new(ctx), &KernelFib)
 }
 
 /// The forwarding program without a lookup: everything to row 1.
-#[xdp]
+#[xdp(frags)]
 fn rival_floor(ctx: XdpContext) -> u32 {
     forward::run(Frame::new(ctx), &Floor)
 }

@@ -2,16 +2,16 @@
 
 use aya_ebpf::maps::lpm_trie::Key;
 use underpass_common::fib::{Lookup, TargetId, VIEW_BITS, ViewId};
-use underpass_common::flowhash;
+use underpass_common::flowhash::seeded;
 use underpass_common::nexthop::{
-    NEXT_HOP_LIVE, PORT_SEND_REDIRECTS, Port, SOURCE_ON_LINK, SOURCE_VALID, Target, TargetKind,
+    NEXT_HOP_LIVE, PORT_HAIRPIN6, PORT_SEND_REDIRECTS, Port, SOURCE_ON_LINK, SOURCE_VALID, Target, TargetKind,
 };
-use underpass_common::parse::{ETHERNET_LEN, IPV4_LEN, Ipv4};
+use underpass_common::parse::{ETHERNET_LEN, Ipv4, Ipv6, Packet};
 use underpass_common::reason::Reason;
 
 use crate::forward::{Engine, Hop, Steps};
 use crate::frame::Frame;
-use crate::maps::{UP_BUCKETS, UP_CONTROL, UP_FIB4, UP_NEXT_HOPS, UP_TARGETS};
+use crate::maps::{UP_BUCKETS, UP_CONTROL, UP_FIB4, UP_FIB6, UP_NEXT_HOPS, UP_TARGETS};
 
 const KIND_PASS: u32 = TargetKind::Pass as u32;
 const KIND_NEXT_HOP: u32 = TargetKind::NextHop as u32;
@@ -34,6 +34,13 @@ impl Lookup for LpmTrie {
         let data = [view.to_be(), u32::from_ne_bytes(address)];
         UP_FIB4.get(Key::new(VIEW_BITS + 32, data)).copied()
     }
+
+    #[inline(always)]
+    fn lookup6(&self, view: ViewId, address: [u8; 16]) -> Option<TargetId> {
+        let ([a, b, c, d], []) = address.as_chunks::<4>() else { return None };
+        let [a, b, c, d] = [*a, *b, *c, *d].map(u32::from_ne_bytes);
+        UP_FIB6.get(Key::new(VIEW_BITS + 128, [view.to_be(), a, b, c, d])).copied()
+    }
 }
 
 /// The tables, with prefixes in `L`.
@@ -43,22 +50,22 @@ impl<L: Lookup> Engine for Tables<L> {
     type Scratch = ();
 
     #[inline(always)]
-    fn destination<'a, const OFFSET: usize>(
+    fn destination<'a, const OFFSET: usize, P: Packet>(
         &self,
         frame: &Frame<OFFSET>,
-        packet: &Ipv4,
+        packet: &P,
         ingress: &Port,
         _scratch: &'a mut (),
         steps: &mut Steps,
     ) -> Result<Hop<'a>, Reason> {
-        steps.target = self.0.lookup4(ingress.view, packet.destination).ok_or(Reason::NoRoute)?;
+        steps.target = packet.lookup_destination(&self.0, ingress.view).ok_or(Reason::NoRoute)?;
         let target = UP_TARGETS.get(steps.target).ok_or(Reason::TableInconsistent)?;
         steps.next_hop = match target.kind {
             KIND_NEXT_HOP => target.index,
             KIND_GROUP => {
-                let hash = flowhash::hash4(packet.flow(ports(frame, packet)));
+                let hash = packet.flow_hash(ports(frame, packet));
                 let seed = UP_CONTROL.get(0).map_or(0, |control| control.flow_seed);
-                steps.flow_hash = flowhash::seeded(hash, seed);
+                steps.flow_hash = seeded(hash, seed);
                 let bucket = target.index.wrapping_add(steps.flow_hash & target.mask);
                 *UP_BUCKETS.get(bucket).ok_or(Reason::TableInconsistent)?
             }
@@ -81,19 +88,11 @@ impl<L: Lookup> Engine for Tables<L> {
     /// Follows `fib_validate_source`, which looks the source up as if a packet to it had come in on the
     /// egress port, and the redirect rule of `__mkroute_input`.
     #[inline(always)]
-    fn source(&self, packet: &Ipv4, ingress: &Port, egress: &Port, steps: &mut Steps) -> Result<(), Reason> {
-        let Some(id) = self.0.lookup4(egress.view, packet.source) else {
+    fn source4(&self, packet: &Ipv4, ingress: &Port, egress: &Port, steps: &mut Steps) -> Result<(), Reason> {
+        let Some(id) = packet.lookup_source(&self.0, egress.view) else {
             return if ingress.rp_filter == RP_FILTER_OFF { Ok(()) } else { Err(Reason::SourceReversePath) };
         };
-        steps.source_target = id;
-        let target = UP_TARGETS.get(id).ok_or(Reason::TableInconsistent)?;
-        if target.source_flags & SOURCE_VALID == 0 {
-            // A prefix that did not fit says nothing about the source.
-            return Err(match (target.kind, target.index) {
-                (KIND_PASS, TABLE_FULL) => Reason::TableFull,
-                _ => Reason::SourceInvalid,
-            });
-        }
+        let target = source_target(id, steps)?;
         let symmetric = target.source_ports >> (ingress.number & 63) & 1 == 1;
         if ingress.rp_filter == RP_FILTER_STRICT && !symmetric {
             return Err(Reason::SourceReversePath);
@@ -107,15 +106,48 @@ impl<L: Lookup> Engine for Tables<L> {
         }
         Ok(())
     }
+
+    /// The kernel asks nothing of an IPv6 source that has a route or not, unless the packet leaves by the
+    /// port that it came in on: then `ndisc_send_redirect` looks for a source that is on-link.
+    #[inline(always)]
+    fn source6(&self, packet: &Ipv6, ingress: &Port, egress: &Port, steps: &mut Steps) -> Result<(), Reason> {
+        if egress.ifindex != ingress.ifindex {
+            return Ok(());
+        }
+        if ingress.flags & PORT_HAIRPIN6 == 0 {
+            return Err(Reason::WouldRedirect);
+        }
+        // No redirect can be sent to a source without a route.
+        let Some(id) = packet.lookup_source(&self.0, egress.view) else { return Ok(()) };
+        if source_target(id, steps)?.source_flags & SOURCE_ON_LINK != 0 {
+            return Err(Reason::WouldRedirect);
+        }
+        Ok(())
+    }
+}
+
+/// The target that a source matched, when its route is a unicast one.
+#[inline(always)]
+fn source_target(id: TargetId, steps: &mut Steps) -> Result<&'static Target, Reason> {
+    steps.source_target = id;
+    let target = UP_TARGETS.get(id).ok_or(Reason::TableInconsistent)?;
+    if target.source_flags & SOURCE_VALID == 0 {
+        // A prefix that did not fit says nothing about the source.
+        return Err(match (target.kind, target.index) {
+            (KIND_PASS, TABLE_FULL) => Reason::TableFull,
+            _ => Reason::SourceInvalid,
+        });
+    }
+    Ok(target)
 }
 
 /// The four bytes of source and destination port; zero when the packet has none.
 #[inline(always)]
-pub fn ports<const OFFSET: usize>(frame: &Frame<OFFSET>, packet: &Ipv4) -> [u8; 4] {
+pub fn ports<const OFFSET: usize, P: Packet>(frame: &Frame<OFFSET>, packet: &P) -> [u8; 4] {
     if !packet.has_ports() {
         return [0; 4];
     }
-    frame.bytes::<{ ETHERNET_LEN + IPV4_LEN }, 4>().copied().unwrap_or_default()
+    frame.bytes_at::<4>(ETHERNET_LEN + P::HEADER_LEN).copied().unwrap_or_default()
 }
 
 /// The reason that a PASS target holds; a row that names a reason for forwarding, as an empty one does,

@@ -3,14 +3,16 @@
 //! Nothing is pinned and nothing attached: the copy is gone with the value.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, DevMap, PerCpuArray};
-use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use nix::sched::{CloneFlags, unshare};
 use underpass::datapath::flat::FlatTable;
 use underpass::datapath::prefix_table;
@@ -19,7 +21,7 @@ use underpass_common::abi::{
     COUNTER_ENTRIES, Control, Counter, PROBE_HEADER_LEN, PROBE_MAGIC, ProbeHeader, REASON_SLOTS, map,
     port_slot, program,
 };
-use underpass_common::fib::{TargetId, VIEW_BITS, ViewId, lpm_key4};
+use underpass_common::fib::{TargetId, VIEW_BITS, ViewId, lpm_key4, lpm_key6};
 use underpass_common::nexthop::{NextHop, Port, Target};
 use underpass_common::reason::Reason;
 
@@ -73,7 +75,7 @@ impl DataPlane {
         for name in programs {
             let program: &mut Xdp =
                 ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
-            program.load().with_context(|| format!("the verifier refuses {name}"))?;
+            load(program).with_context(|| format!("the verifier refuses {name}"))?;
         }
         let table = FlatTable::new(prefix_table::words(&ebpf).context("cannot map the prefix table")?);
         Ok(Self { ebpf, table })
@@ -130,13 +132,23 @@ impl DataPlane {
     }
 
     /// Inserts or replaces a prefix, in the tables of all engines.
-    pub fn set_prefix(&mut self, view: ViewId, prefix: Ipv4Net, target: TargetId) {
-        self.table.set((view, prefix.into()), Some(target)).expect("the flat table has room");
-        let map = self.ebpf.map_mut(map::FIB4).expect("in the object");
-        let mut trie = LpmTrie::<_, [u8; 8], TargetId>::try_from(map).expect("a trie");
+    pub fn set_prefix(&mut self, view: ViewId, prefix: IpNet, target: TargetId) {
+        self.table.set((view, prefix), Some(target)).expect("the flat table has room");
         let length = VIEW_BITS + u32::from(prefix.prefix_len());
-        let key = Key::new(length, lpm_key4(view, prefix.addr().octets()));
-        trie.insert(&key, target, 0).expect("the trie has room");
+        match prefix.addr() {
+            IpAddr::V4(address) => {
+                self.insert(map::FIB4, &Key::new(length, lpm_key4(view, address.octets())), target);
+            }
+            IpAddr::V6(address) => {
+                self.insert(map::FIB6, &Key::new(length, lpm_key6(view, address.octets())), target);
+            }
+        }
+    }
+
+    fn insert<K: Pod>(&mut self, name: &str, key: &Key<K>, target: TargetId) {
+        let map = self.ebpf.map_mut(name).expect("in the object");
+        let mut trie = LpmTrie::<_, K, TargetId>::try_from(map).expect("a trie");
+        trie.insert(key, target, 0).expect("the trie has room");
     }
 
     /// Runs the forwarding program on a frame from [`INGRESS_IFINDEX`].
@@ -202,6 +214,17 @@ impl DataPlane {
         let mut array = Array::<_, T>::try_from(map).expect("an array of this type");
         array.set(index, value, 0).expect("in range");
     }
+}
+
+/// Loads a program, again when a signal has interrupted the verifier (`EAGAIN`), as libbpf does.
+fn load(program: &mut Xdp) -> Result<(), ProgramError> {
+    for _ in 0..4 {
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == ErrorKind::WouldBlock => {}
+            other => return other,
+        }
+    }
+    program.load()
 }
 
 /// Moves the calling thread into a new network namespace with a pair of veth devices and gives their

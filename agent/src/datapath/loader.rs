@@ -18,6 +18,8 @@ use super::prefix_table::Engine;
 const UNIT_BYTES: u32 = UNIT_WORDS * 4;
 /// Lines of the verifier's log that an error shows; the whole log goes to the debug log.
 const LOG_TAIL: usize = 12;
+/// The verifier is run this often when signals interrupt it.
+const LOAD_ATTEMPTS: u32 = 5;
 /// `BPF_F_RDONLY_PROG`: the kernel adds it to device maps by itself (`dev_map_init_map`).
 const BPF_F_RDONLY_PROG: u32 = 1 << 7;
 
@@ -134,7 +136,7 @@ pub fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, LoadError>
 }
 
 fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
-    match xdp(ebpf, name)?.load() {
+    match load_patiently(xdp(ebpf, name)?) {
         Ok(()) => Ok(()),
         Err(ProgramError::LoadError { io_error, verifier_log }) => {
             let log = verifier_log.to_string();
@@ -143,6 +145,18 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
         }
         Err(error) => Err(LoadError::Object(format!("program {name}: {}", chain(&error)))),
     }
+}
+
+/// Loads a program, again when a signal has interrupted the verifier (`EAGAIN`), as libbpf does.
+fn load_patiently(program: &mut Xdp) -> Result<(), ProgramError> {
+    for _ in 1..LOAD_ATTEMPTS {
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == std::io::ErrorKind::WouldBlock => {}
+            other => return other,
+        }
+    }
+    program.load()
 }
 
 /// Compares every pin with the object's definition: the loader would take over whatever is there.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use underpass_common::fib::{TargetId, ViewId};
@@ -78,12 +79,15 @@ impl MemoryMaps {
     }
 
     /// The longest prefix of `view` that covers `address`, as the program finds it.
-    pub fn lookup(&self, view: ViewId, address: std::net::Ipv4Addr) -> Option<(IpNet, TargetId)> {
-        (0..=32).rev().find_map(|length| {
-            let net = ipnet::Ipv4Net::new(address, length).ok()?.trunc();
-            let target = self.contents.prefixes.get(&(view, IpNet::V4(net)))?;
-            Some((IpNet::V4(net), *target))
-        })
+    pub fn lookup(&self, view: ViewId, address: impl Into<IpAddr>) -> Option<(IpNet, TargetId)> {
+        let mut around = Some(IpNet::from(address.into()));
+        while let Some(prefix) = around {
+            if let Some(target) = self.contents.prefixes.get(&(view, prefix)) {
+                return Some((prefix, *target));
+            }
+            around = prefix.supernet();
+        }
+        None
     }
 
     /// Rows that a target leads to, in the order of its buckets.
@@ -287,10 +291,6 @@ impl FibMaps for MemoryMaps {
 
     fn set_prefix(&mut self, view: ViewId, prefix: IpNet, target: TargetId) -> Result<(), MapError> {
         self.begin("prefixes", "set", prefix)?;
-        if matches!(prefix, IpNet::V6(_)) {
-            let source = io::Error::from(io::ErrorKind::Unsupported);
-            return Err(MapError::new("prefixes", "set", prefix, source));
-        }
         let known = self.contents.targets.contains_key(&target);
         self.check(known, || format!("{prefix} points to the empty target {target}"));
         let key = (view, prefix.trunc());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use underpass_common::abi::{MAX_PORTS, port_slot};
 
 use super::attach::Attached;
-use super::facts::{AttachMode, DriverFacts};
+use super::facts::{AttachMode, DriverFacts, xdp_feature};
 use super::preflight::Abilities;
 use crate::api::model::PortStatus;
 use crate::netlink::model::IfIndex;
@@ -66,9 +66,16 @@ impl PortFacts {
         Self { ifindex, name: name.to_owned(), problem: Some(problem), ..Self::default() }
     }
 
+    /// Whether the driver transmits frames that lie in several buffers.
+    pub fn sends_fragments(&self) -> bool {
+        self.driver.as_ref().is_some_and(|driver| driver.can(xdp_feature::NDO_XMIT_SG))
+    }
+
     /// Whether packets may be forwarded from and to the port as before.
     pub fn is_used_like(&self, other: &Self) -> bool {
-        let used = |port: &Self| (port.number, port.attached, port.ingress, port.egress, port.tx);
+        let used = |port: &Self| {
+            (port.number, port.attached, port.ingress, port.egress, port.tx, port.sends_fragments())
+        };
         used(self) == used(other)
     }
 

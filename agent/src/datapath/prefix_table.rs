@@ -1,15 +1,15 @@
 //! The table of prefixes in the maps of the program: the flat table, or the tries of the kernel.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Map, MapData};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use underpass_common::abi::{FIB_SLACK, map, program};
-use underpass_common::fib::{TargetId, VIEW_BITS, ViewId, lpm_key4};
+use underpass_common::fib::{TargetId, VIEW_BITS, ViewId, lpm_key4, lpm_key6};
 
 use super::bpf_maps::{failed, grace_period, missing_is_fine, take};
 use super::flat::{FlatTable, Refusal};
@@ -47,7 +47,7 @@ impl Engine {
     /// run is found in it.
     pub fn is_foreign(self, name: &str) -> bool {
         match self {
-            Self::Flat => name == map::FIB4,
+            Self::Flat => matches!(name, map::FIB4 | map::FIB6),
             Self::LpmTrie => name == map::FIB,
         }
     }
@@ -58,7 +58,66 @@ pub enum PrefixTable {
     /// The flat table.
     Flat(Box<FlatTable<Mapping>>),
     /// The tries of the kernel.
-    LpmTrie(LpmTrie<MapData, [u8; 8], TargetId>),
+    LpmTrie(Box<Tries>),
+}
+
+/// The tries of the kernel, one per family.
+pub struct Tries {
+    ipv4: LpmTrie<MapData, [u8; 8], TargetId>,
+    ipv6: LpmTrie<MapData, [u8; 20], TargetId>,
+}
+
+impl Tries {
+    fn set(&mut self, view: ViewId, prefix: IpNet, target: Option<TargetId>) -> Result<(), MapError> {
+        let length = VIEW_BITS + u32::from(prefix.prefix_len());
+        let (name, written) = match prefix.network() {
+            IpAddr::V4(address) => {
+                let key = Key::new(length, lpm_key4(view, address.octets()));
+                (map::FIB4, write(&mut self.ipv4, &key, target))
+            }
+            IpAddr::V6(address) => {
+                let key = Key::new(length, lpm_key6(view, address.octets()));
+                (map::FIB6, write(&mut self.ipv6, &key, target))
+            }
+        };
+        written.map_err(|error| failed(name, "set", prefix, error))
+    }
+
+    fn read(&self, contents: &mut Contents) -> Result<(), MapError> {
+        for entry in &self.ipv4 {
+            let (key, target) = entry.map_err(|error| failed(map::FIB4, "read", "all", error))?;
+            let [v0, v1, v2, v3, a, b, c, d] = key.data();
+            note(contents, [v0, v1, v2, v3], IpAddr::from([a, b, c, d]), key.prefix_len(), target);
+        }
+        for entry in &self.ipv6 {
+            let (key, target) = entry.map_err(|error| failed(map::FIB6, "read", "all", error))?;
+            let data = key.data();
+            let (Some(view), Some(address)) = (data.first_chunk::<4>(), data.last_chunk::<16>()) else {
+                continue;
+            };
+            note(contents, *view, IpAddr::from(*address), key.prefix_len(), target);
+        }
+        Ok(())
+    }
+}
+
+fn write<K: aya::Pod>(
+    trie: &mut LpmTrie<MapData, K, TargetId>,
+    key: &Key<K>,
+    target: Option<TargetId>,
+) -> Result<(), aya::maps::MapError> {
+    match target {
+        Some(target) => trie.insert(key, target, 0),
+        None => missing_is_fine(trie.remove(key)),
+    }
+}
+
+/// A key that is shorter than the view or longer than an address was never written by us.
+fn note(contents: &mut Contents, view: [u8; 4], address: IpAddr, length: u32, target: TargetId) {
+    let length = u8::try_from(length.saturating_sub(VIEW_BITS)).unwrap_or(u8::MAX);
+    if let Ok(prefix) = IpNet::new(address, length) {
+        contents.prefixes.insert((ViewId::from_be_bytes(view), prefix), target);
+    }
 }
 
 impl PrefixTable {
@@ -68,7 +127,8 @@ impl PrefixTable {
     /// The map is missing, of another type, or cannot be mapped.
     pub fn take(ebpf: &mut Ebpf, engine: Engine) -> Result<Self, MapError> {
         if engine == Engine::LpmTrie {
-            return Ok(Self::LpmTrie(take(ebpf, map::FIB4)?));
+            let tries = Tries { ipv4: take(ebpf, map::FIB4)?, ipv6: take(ebpf, map::FIB6)? };
+            return Ok(Self::LpmTrie(Box::new(tries)));
         }
         let table = FlatTable::adopt(words(ebpf)?);
         let table = match table {
@@ -93,15 +153,7 @@ impl PrefixTable {
             Self::Flat(table) => {
                 table.set((view, prefix), target).map_err(|refusal| refused(prefix, refusal))
             }
-            Self::LpmTrie(trie) => {
-                let key = lpm_key(view, prefix)
-                    .map_err(|source| MapError::new(map::FIB4, "set", prefix, source))?;
-                let written = match target {
-                    Some(target) => trie.insert(&key, target, 0),
-                    None => missing_is_fine(trie.remove(&key)),
-                };
-                written.map_err(|error| failed(map::FIB4, "set", prefix, error))
-            }
+            Self::LpmTrie(tries) => tries.set(view, prefix, target),
         }
     }
 
@@ -112,19 +164,7 @@ impl PrefixTable {
     pub fn read(&self, contents: &mut Contents) -> Result<(), MapError> {
         match self {
             Self::Flat(table) => contents.prefixes.extend(table.prefixes()),
-            Self::LpmTrie(trie) => {
-                for entry in trie {
-                    let (key, target) = entry.map_err(|error| failed(map::FIB4, "read", "all", error))?;
-                    let data = key.data();
-                    let view = ViewId::from_be_bytes([data[0], data[1], data[2], data[3]]);
-                    let address = Ipv4Addr::new(data[4], data[5], data[6], data[7]);
-                    let length = u8::try_from(key.prefix_len().saturating_sub(VIEW_BITS)).unwrap_or(u8::MAX);
-                    // A key shorter than the view or longer than an address was never written by us.
-                    if let Ok(prefix) = Ipv4Net::new(address, length) {
-                        contents.prefixes.insert((view, IpNet::V4(prefix)), target);
-                    }
-                }
-            }
+            Self::LpmTrie(tries) => tries.read(contents)?,
         }
         Ok(())
     }
@@ -151,15 +191,4 @@ pub fn words(ebpf: &Ebpf) -> Result<Mapping, MapError> {
     let size = data.info().map_err(|error| failed(map::FIB, "examine", "", error))?.value_size();
     Mapping::new(data.fd().as_fd(), size.saturating_sub(FIB_SLACK) as usize)
         .map_err(|source| MapError::new(map::FIB, "map", "", source))
-}
-
-fn lpm_key(view: ViewId, prefix: IpNet) -> Result<Key<[u8; 8]>, io::Error> {
-    match (prefix.addr(), prefix.prefix_len()) {
-        (IpAddr::V4(address), length) => {
-            Ok(Key::new(VIEW_BITS + u32::from(length), lpm_key4(view, address.octets())))
-        }
-        (IpAddr::V6(_), _) => {
-            Err(io::Error::new(io::ErrorKind::Unsupported, "the LPM engine holds IPv4 only"))
-        }
-    }
 }

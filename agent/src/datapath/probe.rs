@@ -1,6 +1,6 @@
 //! Asks the live program what it would do with a frame, without sending one.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 use underpass_common::abi::{PROBE_HEADER_LEN, PROBE_MAGIC, ProbeHeader};
@@ -142,6 +142,15 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     out
 }
 
+/// Source and destination, of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addresses {
+    /// IPv4.
+    V4(Ipv4Addr, Ipv4Addr),
+    /// IPv6.
+    V6(Ipv6Addr, Ipv6Addr),
+}
+
 /// A flow to ask about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
@@ -149,47 +158,64 @@ pub struct Flow {
     pub destination_mac: [u8; 6],
     /// Source MAC: any neighbour's.
     pub source_mac: [u8; 6],
-    /// Source address.
-    pub source: Ipv4Addr,
-    /// Destination address.
-    pub destination: Ipv4Addr,
+    /// Source and destination address.
+    pub addresses: Addresses,
     /// UDP source port.
     pub source_port: u16,
     /// UDP destination port.
     pub destination_port: u16,
 }
 
-/// A well-formed 60-byte frame of the flow: Ethernet, IPv4 without options (TTL 64, don't fragment),
-/// UDP without checksum (RFC 768 allows it), zeros.
+/// A well-formed frame of the flow: Ethernet, then IPv4 without options (TTL 64, don't fragment) and UDP
+/// without checksum (RFC 768 allows it), zeros up to 60 bytes; or IPv6 (hop limit 64) and UDP without data.
 pub fn udp_frame(flow: &Flow) -> Vec<u8> {
-    let ip_length = u16::try_from(FRAME_LEN - 14).unwrap_or(0);
-    let mut header = [0u8; 20];
-    header[0] = 0x45;
-    header[2..4].copy_from_slice(&ip_length.to_be_bytes());
-    header[6] = 0x40;
-    header[8] = 64;
-    header[9] = 17;
-    header[12..16].copy_from_slice(&flow.source.octets());
-    header[16..20].copy_from_slice(&flow.destination.octets());
-    let checksum = header_checksum(&header);
-    header[10..12].copy_from_slice(&checksum.to_be_bytes());
-
-    let mut frame = Vec::with_capacity(FRAME_LEN);
+    let mut frame = Vec::with_capacity(FRAME_LEN + 2);
     frame.extend_from_slice(&flow.destination_mac);
     frame.extend_from_slice(&flow.source_mac);
-    frame.extend_from_slice(&[0x08, 0x00]);
-    frame.extend_from_slice(&header);
-    frame.extend_from_slice(&flow.source_port.to_be_bytes());
-    frame.extend_from_slice(&flow.destination_port.to_be_bytes());
-    frame.extend_from_slice(&(ip_length - 20).to_be_bytes());
-    frame.resize(FRAME_LEN, 0);
+    let [s0, s1] = flow.source_port.to_be_bytes();
+    let [d0, d1] = flow.destination_port.to_be_bytes();
+    match flow.addresses {
+        Addresses::V4(source, destination) => {
+            let ip_length = u16::try_from(FRAME_LEN - 14).unwrap_or(0);
+            let mut header = [0u8; 20];
+            header[0] = 0x45;
+            header[2..4].copy_from_slice(&ip_length.to_be_bytes());
+            header[6] = 0x40;
+            header[8] = 64;
+            header[9] = 17;
+            header[12..16].copy_from_slice(&source.octets());
+            header[16..20].copy_from_slice(&destination.octets());
+            let checksum = checksum(header.chunks_exact(2));
+            header[10..12].copy_from_slice(&checksum.to_be_bytes());
+            frame.extend_from_slice(&[0x08, 0x00]);
+            frame.extend_from_slice(&header);
+            frame.extend_from_slice(&[s0, s1, d0, d1]);
+            frame.extend_from_slice(&(ip_length - 20).to_be_bytes());
+            frame.resize(FRAME_LEN, 0);
+        }
+        Addresses::V6(source, destination) => {
+            let mut udp = [s0, s1, d0, d1, 0, 8, 0, 0];
+            let (source, destination) = (source.octets(), destination.octets());
+            // The pseudo-header's length and protocol (RFC 8200 §8.1).
+            let rest = [0, 8, 0, 17];
+            let words = source.chunks_exact(2).chain(destination.chunks_exact(2));
+            let checksum = match checksum(words.chain(rest.chunks_exact(2)).chain(udp.chunks_exact(2))) {
+                0 => u16::MAX,
+                other => other,
+            };
+            udp[6..].copy_from_slice(&checksum.to_be_bytes());
+            frame.extend_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, 17, 64]);
+            frame.extend_from_slice(&source);
+            frame.extend_from_slice(&destination);
+            frame.extend_from_slice(&udp);
+        }
+    }
     frame
 }
 
-/// Internet checksum (RFC 1071) of a header whose checksum field is zero.
-fn header_checksum(header: &[u8; 20]) -> u16 {
-    let mut sum: u32 =
-        header.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+/// Internet checksum (RFC 1071) over words; a checksum field among them is zero.
+fn checksum<'a>(words: impl Iterator<Item = &'a [u8]>) -> u16 {
+    let mut sum: u32 = words.map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -207,8 +233,7 @@ mod tests {
         let frame = udp_frame(&Flow {
             destination_mac: [2, 0, 0, 0, 0, 1],
             source_mac: [2, 0, 0, 0, 0, 2],
-            source: Ipv4Addr::new(172, 20, 0, 254),
-            destination: Ipv4Addr::new(10, 233, 64, 9),
+            addresses: Addresses::V4(Ipv4Addr::new(172, 20, 0, 254), Ipv4Addr::new(10, 233, 64, 9)),
             source_port: 4000,
             destination_port: 9,
         });
@@ -217,6 +242,25 @@ mod tests {
         assert_eq!(u16::from_be_bytes([frame[16], frame[17]]), 46);
         let sum: u32 =
             frame[14..34].chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+        assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);
+    }
+
+    #[test]
+    fn ipv6_frame_has_a_right_checksum_and_length() {
+        let addresses = Addresses::V6("2001:db8::1".parse().unwrap(), "2001:db8:1::7".parse().unwrap());
+        let frame = udp_frame(&Flow {
+            destination_mac: [2, 0, 0, 0, 0, 1],
+            source_mac: [2, 0, 0, 0, 0, 2],
+            addresses,
+            source_port: 4000,
+            destination_port: 53,
+        });
+        assert_eq!(&frame[12..22], [0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, 17, 64]);
+        assert_eq!(frame.len(), 62);
+        // Addresses, UDP header, and the pseudo-header's length and protocol add up to 0xffff.
+        let sum: u32 =
+            frame[22..].chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+        let sum = sum + 8 + 17;
         assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);
     }
 

@@ -13,8 +13,11 @@ pub use super::resolve::resolve;
 use super::resolve::usable_mac;
 use super::rules::{Ingress, Tables, Walk};
 use super::table::Table;
-use super::target::{self, Context, host};
-use crate::netlink::model::{Delta, IfIndex, Link, State};
+use super::target::{self, Context, Mtu, host};
+use crate::netlink::model::{Delta, Family, IfIndex, Link, Rule, State};
+
+/// `IPV6_MIN_MTU`: an interface with less does no IPv6.
+const IPV6_MIN_MTU: u32 = 1280;
 
 /// What an update changed in the [`Fib`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,8 +37,8 @@ pub struct Compiler {
     ranges: Ranges,
     /// Managed ports as they were compiled.
     managed: BTreeMap<IfIndex, Managed>,
-    /// MTU of the managed ports that packets may leave by.
-    egress: BTreeMap<IfIndex, u32>,
+    /// The managed ports that packets may leave by.
+    egress: BTreeMap<IfIndex, Mtu>,
     /// Walk of each view.
     walks: BTreeMap<ViewId, Walk>,
     /// The tables that the walks refer to.
@@ -253,9 +256,11 @@ impl Compiler {
     }
 
     /// MTU of a port that packets may leave by; what is a port of something else does not route.
-    fn egress_mtu(&self, index: IfIndex, state: &State) -> Option<u32> {
+    fn egress_mtu(&self, index: IfIndex, state: &State) -> Option<Mtu> {
         let link = state.links.get(&index).filter(|link| link.master.is_none())?;
-        self.managed.contains_key(&index).then_some(link.mtu)
+        let conf = state.ipv6_conf.get(&index).filter(|conf| conf.forwarding);
+        let mtu = Mtu { ipv4: link.mtu, ipv6: conf.map(|conf| conf.mtu.min(link.mtu)) };
+        self.managed.contains_key(&index).then_some(mtu)
     }
 }
 
@@ -265,8 +270,14 @@ fn port(index: IfIndex, view: ViewId, state: &State) -> Option<Port> {
     let conf = state.ipv4_conf.get(&index).copied().unwrap_or_default();
     let mac = link.mac?;
     let ingress = conf.forwarding && routes(link);
+    let conf6 = state.ipv6_conf.get(&index).copied().unwrap_or_default();
+    let ingress6 = conf6.forwarding && routes(link) && link.mtu >= IPV6_MIN_MTU;
+    let names_interface = |rule: &Rule| {
+        rule.family == Family::Ipv6 && (rule.input_interface.is_some() || rule.output_interface.is_some())
+    };
+    let hairpin6 = !state.rules.iter().any(names_interface);
     let rp_filter = rp_filter(conf.rp_filter, has_ipv4_address(index, state));
-    Some(Port { mac, view, rp_filter, send_redirects: conf.send_redirects, ingress })
+    Some(Port { mac, view, rp_filter, send_redirects: conf.send_redirects, ingress, ingress6, hairpin6 })
 }
 
 /// On an interface without an IPv4 address the kernel takes loose for strict (`no_addr` in

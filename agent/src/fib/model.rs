@@ -16,7 +16,8 @@ pub struct NextHop {
     pub port: IfIndex,
     /// Neighbour: the gateway, or the destination itself when it is on-link.
     pub neighbour: IpAddr,
-    /// Longest IP packet, in bytes: the smaller of route MTU and device MTU.
+    /// Longest IP packet, in bytes: the smallest of route MTU, device MTU and, for IPv6 destinations, the
+    /// interface's IPv6 MTU.
     pub mtu: u32,
 }
 
@@ -67,8 +68,13 @@ pub struct Port {
     pub rp_filter: u8,
     /// The kernel sends ICMP redirects on it.
     pub send_redirects: bool,
-    /// The kernel forwards packets from it: up, carrier, `forwarding` on.
+    /// The kernel forwards IPv4 packets from it: up, carrier, `forwarding` on.
     pub ingress: bool,
+    /// The kernel forwards IPv6 packets from it.
+    pub ingress6: bool,
+    /// No IPv6 rule tells interfaces apart, so that the port's view also holds for the route by which the
+    /// kernel decides about a redirect (`ndisc_send_redirect`).
+    pub hairpin6: bool,
 }
 
 /// The compiled table: every address of every view maps to the target of its longest prefix; an

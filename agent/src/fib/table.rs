@@ -119,8 +119,9 @@ const fn first_key(table: u32, prefix: IpNet) -> RouteKey {
 fn choose<'a>(prefix: IpNet, routes: impl Iterator<Item = &'a Route>) -> Option<Answer> {
     let usable: Vec<&Route> = routes.filter(|route| !is_dead(route)).collect();
     let first = usable.first()?;
-    // A route with a TOS wins for packets that carry it; what the others get is up to the rest.
-    if usable.iter().any(|route| route.tos != 0) {
+    // A route with a TOS (IPv4) or a source prefix (IPv6) wins for packets that fit it, whatever its metric;
+    // what the others get is up to the rest.
+    if usable.iter().any(|route| route.tos != 0 || route.source_prefix.is_some()) {
         return Some(Answer::Uncertain);
     }
     // IPv6 chooses among routes of one metric by more than their order (`find_rr_leaf`).

@@ -17,12 +17,32 @@ use crate::netlink::model::{IfIndex, State};
 /// What verdicts are judged by.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// MTU of the managed ports, in bytes.
-    pub ports: &'a BTreeMap<IfIndex, u32>,
+    /// The managed ports that packets may leave by.
+    pub ports: &'a BTreeMap<IfIndex, Mtu>,
     /// The operator's ranges.
     pub ranges: &'a Ranges,
     /// For neighbours.
     pub state: &'a State,
+}
+
+/// Longest packets that may leave by a port, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mtu {
+    /// IPv4: the device's MTU.
+    pub ipv4: u32,
+    /// IPv6: the smaller of the device's MTU and `net.ipv6.conf.X.mtu`; `None` where the kernel does not
+    /// forward IPv6.
+    pub ipv6: Option<u32>,
+}
+
+impl Mtu {
+    /// The one of a prefix's family.
+    pub const fn of(self, prefix: &IpNet) -> Option<u32> {
+        match prefix {
+            IpNet::V4(_) => Some(self.ipv4),
+            IpNet::V6(_) => self.ipv6,
+        }
+    }
 }
 
 /// The target for a prefix whose walk ended with `verdict`.
@@ -51,7 +71,7 @@ fn forward(prefix: &IpNet, route: &Unicast, context: Context<'_>) -> Forward {
         }
     }
     if next_hops.is_empty() {
-        Forward::Pass(why_none(route, context))
+        Forward::Pass(why_none(prefix, route, context))
     } else {
         Forward::NextHops(next_hops.into_iter().collect())
     }
@@ -59,7 +79,7 @@ fn forward(prefix: &IpNet, route: &Unicast, context: Context<'_>) -> Forward {
 
 /// The way out by one hop, or `None`: not by a managed port, or on-link and not to one resolved host.
 fn next_hop(prefix: &IpNet, hop: &Hop, route_mtu: Option<u32>, context: Context<'_>) -> Option<NextHop> {
-    let port_mtu = *context.ports.get(&hop.ifindex)?;
+    let port_mtu = context.ports.get(&hop.ifindex)?.of(prefix)?;
     let neighbour = match hop.gateway {
         Some(gateway) => gateway,
         None => on_link_host(prefix, hop.ifindex, context.state)?,
@@ -78,8 +98,8 @@ pub fn host(prefix: &IpNet) -> Option<IpAddr> {
     (prefix.prefix_len() == prefix.max_prefix_len()).then(|| prefix.addr())
 }
 
-fn why_none(route: &Unicast, context: Context<'_>) -> Reason {
-    let is_managed = |hop: &Hop| context.ports.contains_key(&hop.ifindex);
+fn why_none(prefix: &IpNet, route: &Unicast, context: Context<'_>) -> Reason {
+    let is_managed = |hop: &Hop| context.ports.get(&hop.ifindex).is_some_and(|mtu| mtu.of(prefix).is_some());
     if route.hops.iter().any(is_managed) {
         // Managed hops with a gateway would have been taken.
         Reason::Connected

@@ -24,7 +24,7 @@ pub enum Part {
     Rules,
     /// Routes.
     Routes,
-    /// `/proc/sys/net/ipv4/conf`.
+    /// `/proc/sys/net/ipv4/conf` and `/proc/sys/net/ipv6/conf`.
     Settings,
 }
 
@@ -188,7 +188,8 @@ impl State {
         if before != Some(&link) {
             applied.delta.interfaces.insert(link.index);
         }
-        if before.is_none_or(|before| before.name != link.name) {
+        // The IPv6 settings follow the MTU, and there are none below 1280 bytes (`addrconf_notify`).
+        if before.is_none_or(|before| (&before.name, before.mtu) != (&link.name, link.mtu)) {
             applied.reread.insert(Part::Settings);
         }
         let moved = before.is_some_and(|before| {
@@ -233,6 +234,7 @@ impl State {
         applied.reread.extend([Part::Addresses, Part::Neighbours, Part::Routes]);
         self.addresses.retain(|address| address.ifindex != index);
         self.ipv4_conf.remove(&index);
+        self.ipv6_conf.remove(&index);
         let gone: Vec<_> = self.neighbours.keys().filter(|(ifindex, _)| *ifindex == index).copied().collect();
         for key in gone {
             self.neighbours.remove(&key);

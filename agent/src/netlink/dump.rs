@@ -48,7 +48,8 @@ pub fn read(
     for part in Part::ALL.into_iter().filter(|part| parts.contains(part)) {
         if part == Part::Settings {
             let links = if parts.contains(&Part::Links) { &finished.dump.state.links } else { links };
-            finished.dump.state.ipv4_conf = settings::read(links);
+            finished.dump.state.ipv4_conf = settings::ipv4(links);
+            finished.dump.state.ipv6_conf = settings::ipv6(links);
             continue;
         }
         let mut consistent = false;
@@ -165,7 +166,10 @@ impl Reader {
             Part::Neighbours => to.neighbours = self.state.neighbours,
             Part::Rules => to.rules = self.state.rules,
             Part::Routes => to.routes = self.state.routes,
-            Part::Settings => to.ipv4_conf = self.state.ipv4_conf,
+            Part::Settings => {
+                to.ipv4_conf = self.state.ipv4_conf;
+                to.ipv6_conf = self.state.ipv6_conf;
+            }
         }
     }
 }

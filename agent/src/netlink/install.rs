@@ -28,6 +28,7 @@ impl State {
                 }
                 Part::Settings => {
                     delta.interfaces.extend(take_over(&mut self.ipv4_conf, take(&mut new.ipv4_conf)));
+                    delta.interfaces.extend(take_over(&mut self.ipv6_conf, take(&mut new.ipv6_conf)));
                 }
                 Part::Addresses => {
                     let before = replace(&mut self.addresses, take(&mut new.addresses));

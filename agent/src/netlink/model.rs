@@ -261,6 +261,18 @@ pub struct Ipv4Conf {
     pub send_redirects: bool,
 }
 
+/// Settings of an interface that decide about IPv6 forwarding (`/proc/sys/net/ipv6/conf`), combined with
+/// `all`. An interface that cannot do IPv6 (its MTU is below 1280 bytes) has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ipv6Conf {
+    /// The kernel forwards, and by routes alone: `forwarding` is on for `all` (`ip6_forward`) and for the
+    /// interface (without it, redirects are taken from routers there, `rt6_do_redirect`), `disable_ipv6`
+    /// is off, and `proxy_ndp` too (`ip6_forward_proxy_check`).
+    pub forwarding: bool,
+    /// `mtu`, in bytes: what `ip6_forward` compares with.
+    pub mtu: u32,
+}
+
 /// The forwarding state of one network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
@@ -276,6 +288,8 @@ pub struct State {
     pub routes: BTreeMap<RouteKey, Vec<Route>>,
     /// IPv4 settings by interface.
     pub ipv4_conf: BTreeMap<IfIndex, Ipv4Conf>,
+    /// IPv6 settings by interface.
+    pub ipv6_conf: BTreeMap<IfIndex, Ipv6Conf>,
 }
 
 /// What changed in a [`State`]; tells the compiler how much of its work to redo.

@@ -79,7 +79,7 @@ pub struct Counters {
 }
 
 /// What the thread of a dump gives back.
-type Outcome = (Requests, Result<Finished, RequestError>);
+type Outcome = Box<(Requests, Result<Finished, RequestError>)>;
 
 /// A dump that runs.
 #[derive(Debug)]
@@ -178,7 +178,7 @@ impl Monitor {
                     self.take_batch(batch)
                 }
                 Wake::Dumped(result) => {
-                    let (requests, finished) = result.map_err(|_| MonitorError::Thread)?;
+                    let (requests, finished) = *result.map_err(|_| MonitorError::Thread)?;
                     self.requests = Some(requests);
                     self.take_dump(finished)?
                 }
@@ -300,7 +300,7 @@ impl Monitor {
         let read_parts = parts.clone();
         let task = tokio::task::spawn_blocking(move || {
             let finished = read(&mut requests, &read_parts, &links);
-            (requests, finished)
+            Box::new((requests, finished))
         });
         self.running = Some(Running { task, parts, started: now, replay: Vec::new() });
     }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use crate::netlink::model::{
-    Address, Family, Ipv4Conf, Link, Neighbour, NeighbourState, Route, RouteNextHop, RouteType, Rule,
-    RuleAction, State,
+    Address, Family, Ipv4Conf, Ipv6Conf, Link, Neighbour, NeighbourState, Route, RouteNextHop, RouteType,
+    Rule, RuleAction, State,
 };
 
 /// The rules every IPv4 namespace starts with.
@@ -18,6 +18,7 @@ pub const DEFAULT_RULES: &str = "
 ///
 /// * `link INDEX NAME [mtu N] [master N] [down] [nocarrier] [nomac]`
 /// * `conf INDEX [forwarding] [rp_filter N] [send_redirects]`
+/// * `conf6 INDEX MTU [forwarding]`
 /// * `addr ADDRESS/LENGTH dev INDEX`
 /// * `neigh ADDRESS dev INDEX [failed]`
 /// * `rule PRIORITY [not] [from P] [to P] [iif NAME] [oif NAME] [fwmark V/M] [tos] [l3mdev]
@@ -36,6 +37,11 @@ pub fn state(text: &str) -> State {
             "conf" => {
                 let (index, conf) = (words.number(), conf(&mut words));
                 state.ipv4_conf.insert(index, conf);
+            }
+            "conf6" => {
+                let (index, mtu) = (words.number(), words.number());
+                let forwarding = words.next() == Some("forwarding");
+                state.ipv6_conf.insert(index, Ipv6Conf { forwarding, mtu });
             }
             "addr" => {
                 let address = words.parse();

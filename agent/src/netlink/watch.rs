@@ -11,7 +11,7 @@ use super::decode::{Event, decode};
 use super::requests::{MESSAGE_BUFFER, messages};
 
 /// Multicast groups, `RTNLGRP_*` of linux/rtnetlink.h.
-const GROUPS: [(u32, &str); 10] = [
+const GROUPS: [(u32, &str); 11] = [
     (1, "link"),
     (3, "neigh"),
     (5, "ipv4_ifaddr"),
@@ -21,6 +21,7 @@ const GROUPS: [(u32, &str); 10] = [
     (11, "ipv6_route"),
     (19, "ipv6_rule"),
     (24, "ipv4_netconf"),
+    (25, "ipv6_netconf"),
     (32, "nexthop"),
 ];
 /// Groups that older kernels do not have.

@@ -286,8 +286,7 @@ impl XdpReconciler {
             });
         }
         for key in known.into_iter().chain(new) {
-            // The engine has no table for IPv6, which the program leaves to the kernel.
-            let spec = fib.prefixes.get(key).filter(|_| matches!(key.1, IpNet::V4(_)));
+            let spec = fib.prefixes.get(key);
             let before = self.prefixes.before(key);
             let target = spec.map(|spec| self.targets.acquire(spec, before, &mut self.rows, reach));
             if let Some(old) = self.prefixes.want(*key, target) {

@@ -1,17 +1,16 @@
 //! `underpass lookup`: the live program's answer beside the kernel's.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use underpass_common::fib::ViewId;
-use underpass_common::reason::Reason;
 
 use super::Agent;
 use super::routes::{kind_name, mac_text, row_view};
 use crate::api::model::{KernelAnswer as KernelReport, Lookup, SCHEMA, XdpAnswer};
 use crate::datapath::DatapathError;
-use crate::datapath::probe::{Answer, Flow, Verdict};
+use crate::datapath::probe::{Addresses, Answer, Flow, Verdict};
 use crate::fib::model::{Fib, Target};
 use crate::netlink::model::{IfIndex, RouteType, State};
 use crate::netlink::query::KernelAnswer;
@@ -21,6 +20,8 @@ use crate::reconcile::xdp::RowView;
 const SENDER: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
 /// Where a route covers half the internet, its documentation network (RFC 5737) stands for it.
 const ANYWHERE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+/// As [`ANYWHERE`], of IPv6 (RFC 3849).
+const ANYWHERE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -75,25 +76,23 @@ impl Agent {
                 .ok_or_else(|| LookupError::NoSource(name.clone()))?,
         };
         let kernel = self.query.route_get(address, Some(source), Some(ifindex))?;
-        let (prefix, xdp, rows) = match (source, address) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                let flow = Flow {
-                    destination_mac: mac,
-                    source_mac: SENDER,
-                    source: from,
-                    destination: to,
-                    source_port: 49152,
-                    destination_port: 33434,
-                };
-                let answer = forwarding.probe(ifindex, &flow)?;
-                let target = forwarding.reconciler().target(answer.target);
-                let rows = target.map(|target| target.rows).unwrap_or_default();
-                let prefix = longest_match(forwarding.fib(), view, to).map(|(prefix, _)| prefix);
-                (prefix, xdp_answer(&answer, &rows, state), rows)
-            }
-            (IpAddr::V6(_), IpAddr::V6(_)) => (None, left_to_kernel(Reason::Ipv6), Vec::new()),
+        let addresses = match (source, address) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => Addresses::V4(from, to),
+            (IpAddr::V6(from), IpAddr::V6(to)) => Addresses::V6(from, to),
             _ => return Err(LookupError::Families(source, address)),
         };
+        let flow = Flow {
+            destination_mac: mac,
+            source_mac: SENDER,
+            addresses,
+            source_port: 49152,
+            destination_port: 33434,
+        };
+        let answer = forwarding.probe(ifindex, &flow)?;
+        let target = forwarding.reconciler().target(answer.target);
+        let rows = target.map(|target| target.rows).unwrap_or_default();
+        let prefix = longest_match(forwarding.fib(), view, address).map(|(prefix, _)| prefix);
+        let xdp = xdp_answer(&answer, &rows, state);
         let agree = xdp.verdict == Verdict::Pass.label() || allows(&kernel, &rows, address);
         Ok(Lookup {
             schema: SCHEMA,
@@ -105,17 +104,6 @@ impl Agent {
             kernel: kernel_report(kernel, state),
             agree,
         })
-    }
-}
-
-fn left_to_kernel(reason: Reason) -> XdpAnswer {
-    XdpAnswer {
-        verdict: Verdict::Pass.label().to_owned(),
-        reason: reason.label().to_owned(),
-        target: 0,
-        next_hops: Vec::new(),
-        chosen: None,
-        interface: None,
     }
 }
 
@@ -163,28 +151,45 @@ fn allows(kernel: &KernelAnswer, rows: &[RowView], destination: IpAddr) -> bool 
 }
 
 /// The compiled table's longest match.
-pub(super) fn longest_match(fib: &Fib, view: ViewId, address: Ipv4Addr) -> Option<(IpNet, &Target)> {
-    (0..=32).rev().find_map(|length| {
-        let prefix = IpNet::V4(Ipv4Net::new(address, length).ok()?.trunc());
-        fib.prefixes.get(&(view, prefix)).map(|target| (prefix, target))
-    })
+pub(super) fn longest_match(fib: &Fib, view: ViewId, address: IpAddr) -> Option<(IpNet, &Target)> {
+    let mut around = Some(IpNet::from(address));
+    while let Some(prefix) = around {
+        if let Some(target) = fib.prefixes.get(&(view, prefix)) {
+            return Some((prefix, target));
+        }
+        around = prefix.supernet();
+    }
+    None
 }
 
 /// A source that the kernel accepts from this port: a routed one if there is any (hosts on the same
 /// segment get an ICMP redirect from the kernel), else one on the segment.
 fn obvious_source(fib: &Fib, view: ViewId, ingress: IfIndex, destination: IpAddr) -> Option<IpAddr> {
-    let IpAddr::V4(destination) = destination else { return None };
+    let anywhere = match destination {
+        IpAddr::V4(_) => IpAddr::V4(ANYWHERE),
+        IpAddr::V6(_) => IpAddr::V6(ANYWHERE6),
+    };
     let usable = |on_link: bool| {
         fib.prefixes.iter().filter(move |((of, _), _)| *of == view).find_map(move |((_, prefix), target)| {
-            let IpNet::V4(prefix) = prefix else { return None };
             let source = &target.source;
             if !source.valid || source.on_link != on_link || !source.interfaces.contains(&ingress) {
                 return None;
             }
-            let first = if prefix.contains(&ANYWHERE) { ANYWHERE } else { prefix.hosts().next()? };
+            if prefix.addr().is_ipv4() != destination.is_ipv4() || is_link_local(prefix.addr()) {
+                return None;
+            }
+            let first = if prefix.contains(&anywhere) { anywhere } else { prefix.hosts().next()? };
             let (matched, _) = longest_match(fib, view, first)?;
-            (matched == IpNet::V4(*prefix) && first != destination).then_some(IpAddr::V4(first))
+            (matched == *prefix && first != destination).then_some(first)
         })
     };
     usable(false).or_else(|| usable(true))
+}
+
+/// Packets from such addresses are never forwarded.
+const fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
 }

@@ -90,7 +90,11 @@ pub fn send(from: &Netns, receiver: &Netns, to: SocketAddr, stream: Stream) -> R
     let any = SocketAddr::new(if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() }, 0);
     let sink = udp_socket(receiver, to)?;
     setsockopt(&sink, sockopt::RcvBufForce, &BUFFER).context("cannot enlarge the receive buffer")?;
-    setsockopt(&sink, sockopt::Ipv4RecvTtl, &true).context("cannot ask for the TTL of datagrams")?;
+    let asked = match to {
+        SocketAddr::V4(_) => setsockopt(&sink, sockopt::Ipv4RecvTtl, &true),
+        SocketAddr::V6(_) => setsockopt(&sink, sockopt::Ipv6RecvHopLimit, &true),
+    };
+    asked.context("cannot ask for the TTL of datagrams")?;
     sink.set_read_timeout(Some(Duration::from_millis(50))).context("cannot set a time-out")?;
     let sources = (0..stream.flows).map(|_| udp_socket(from, any)).collect::<Result<Vec<UdpSocket>>>()?;
     for source in &sources {
@@ -183,7 +187,7 @@ fn receive_one(sink: &UdpSocket, buffer: &mut [u8]) -> Result<Option<(usize, u8,
         Err(error) => return Err(error).context("cannot receive"),
     };
     let ttl = message.cmsgs().context("the control messages do not fit")?.find_map(|message| match message {
-        ControlMessageOwned::Ipv4Ttl(ttl) => u8::try_from(ttl).ok(),
+        ControlMessageOwned::Ipv4Ttl(ttl) | ControlMessageOwned::Ipv6HopLimit(ttl) => u8::try_from(ttl).ok(),
         _ => None,
     });
     let address = message.address.context("a datagram without a source")?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use underpass::datapath::Datapath;
 use underpass::datapath::control::{self, Switch};
-use underpass::datapath::probe::{Answer, Flow, udp_frame};
+use underpass::datapath::probe::{Addresses, Answer, Flow, udp_frame};
 use underpass_common::reason::Reason;
 use underpass_tests::wait;
 
@@ -17,8 +17,7 @@ fn ask(datapath: &mut Datapath) -> Answer {
     let flow = Flow {
         destination_mac: [2, 0, 0, 0, 0, 1],
         source_mac: [2, 0, 0, 0, 0, 2],
-        source: [10, 0, 0, 2].into(),
-        destination: [10, 1, 1, 1].into(),
+        addresses: Addresses::V4([10, 0, 0, 2].into(), [10, 1, 1, 1].into()),
         source_port: 4000,
         destination_port: 9,
     };

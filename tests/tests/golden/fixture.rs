@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 
 use underpass_common::abi::{Control, Counter};
 use underpass_common::nexthop::{
-    NEXT_HOP_LIVE, NextHop, PORT_EGRESS, PORT_INGRESS, PORT_SEND_REDIRECTS, PORT_TX, Port, SOURCE_ON_LINK,
-    SOURCE_VALID, Target, TargetKind,
+    NEXT_HOP_LIVE, NextHop, PORT_EGRESS, PORT_HAIRPIN6, PORT_INGRESS, PORT_INGRESS6, PORT_SEND_REDIRECTS,
+    PORT_TX, Port, SOURCE_ON_LINK, SOURCE_VALID, Target, TargetKind,
 };
 use underpass_common::reason::Reason;
 use underpass_tests::bpf::{self, DataPlane, INGRESS_IFINDEX, verdict};
@@ -84,7 +84,7 @@ pub fn ingress_port() -> Port {
         ifindex: INGRESS_IFINDEX,
         number: 1,
         view: INGRESS_VIEW,
-        flags: PORT_INGRESS | PORT_EGRESS | PORT_TX | PORT_SEND_REDIRECTS,
+        flags: PORT_INGRESS | PORT_INGRESS6 | PORT_HAIRPIN6 | PORT_EGRESS | PORT_TX | PORT_SEND_REDIRECTS,
         mac: INGRESS_MAC,
         rp_filter: 1,
         reserved: 0,
@@ -174,6 +174,9 @@ pub fn prepare(data_plane: &mut DataPlane, ports: Ports) {
         // Sources are looked up in the view of the port that the packet leaves by.
         (EGRESS_VIEW, "192.0.2.0/24", SOURCE_TARGET),
         (INGRESS_VIEW, "192.0.2.0/24", SOURCE_TARGET),
+        (INGRESS_VIEW, "2001:db8:b::/48", EGRESS_TARGET),
+        (INGRESS_VIEW, "2001:db8:c::/48", HAIRPIN_TARGET),
+        (INGRESS_VIEW, "2001:db8:a::/48", SOURCE_TARGET),
         (EGRESS_VIEW, "192.0.3.0/24", ASYMMETRIC_TARGET),
         (INGRESS_VIEW, "192.0.3.0/24", ASYMMETRIC_TARGET),
     ] {

@@ -1,5 +1,6 @@
 //! Packets that XDP forwards.
 
+use underpass_common::abi::BUCKET_ENTRIES;
 use underpass_common::nexthop::{PORT_SEND_REDIRECTS, PORT_TX, Port, Target, TargetKind};
 use underpass_common::reason::Reason;
 use underpass_tests::bpf::DataPlane;
@@ -145,9 +146,9 @@ fn unfiltered(data_plane: &mut DataPlane, _: Ports) {
 
 fn one_bucket(data_plane: &mut DataPlane, _: Ports) {
     let kind = TargetKind::Group as u32;
-    let group = Target { kind, index: 262_143, mask: 0, source_flags: 0, source_ports: 0 };
+    let group = Target { kind, index: BUCKET_ENTRIES - 1, mask: 0, source_flags: 0, source_ports: 0 };
     data_plane.set_target(CASE_TARGET, group);
-    data_plane.set_bucket(262_143, EGRESS_ROW);
+    data_plane.set_bucket(BUCKET_ENTRIES - 1, EGRESS_ROW);
     data_plane.set_prefix(INGRESS_VIEW, "198.51.100.0/25".parse().expect("a prefix"), CASE_TARGET);
 }
 

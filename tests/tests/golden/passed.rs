@@ -2,10 +2,10 @@
 
 mod headers;
 
-use underpass_common::abi::Control;
+use underpass_common::abi::{BUCKET_ENTRIES, Control};
 use underpass_common::fib::flat::MAX_TARGET;
 use underpass_common::nexthop::{
-    NextHop, PORT_EGRESS, PORT_GUARDED4, PORT_INGRESS, Port, Target, TargetKind,
+    NextHop, PORT_EGRESS, PORT_GUARDED4, PORT_INGRESS, PORT_INGRESS6, Port, Target, TargetKind,
 };
 use underpass_common::reason::Reason;
 use underpass_tests::bpf::{DataPlane, INGRESS_IFINDEX};
@@ -60,7 +60,7 @@ fn controlled() -> Vec<Case> {
             nowhere,
         ),
         case(
-            "port not ready",
+            "port takes IPv6 only",
             |d, _| d.set_port(Port { flags: ingress_port().flags & !PORT_INGRESS, ..ingress_port() }),
             Reason::PortNotReady,
             at_port,
@@ -69,6 +69,17 @@ fn controlled() -> Vec<Case> {
             "a rule of the kernel could decide",
             |d, _| d.set_port(Port { flags: ingress_port().flags | PORT_GUARDED4, ..ingress_port() }),
             Reason::KernelRule,
+            at_port,
+        ),
+        case(
+            "port not ready",
+            |d, _| {
+                d.set_port(Port {
+                    flags: ingress_port().flags & !(PORT_INGRESS | PORT_INGRESS6),
+                    ..ingress_port()
+                });
+            },
+            Reason::PortNotReady,
             at_port,
         ),
     ]
@@ -126,7 +137,7 @@ fn by_destination() -> Vec<Case> {
         case("target out of range", |d, _| route(d, 65_536), Reason::TableInconsistent, 65_536),
         case(
             "bucket out of range",
-            |d, _| target(d, TargetKind::Group as u32, 262_144, 0),
+            |d, _| target(d, TargetKind::Group as u32, BUCKET_ENTRIES, 0),
             Reason::TableInconsistent,
             CASE_TARGET,
         ),

@@ -90,6 +90,10 @@ const STEPS: &[(&str, &str)] = &[
         "sysctl ipv4.conf.eth0.forwarding 0\nsysctl ipv4.conf.eth1.rp_filter 1\nsysctl ipv4.conf.all.rp_filter 2",
     ),
     (
+        "IPv6 settings",
+        "sysctl ipv6.conf.all.forwarding 1\nsysctl ipv6.conf.eth0.forwarding 0\nsysctl ipv6.conf.eth1.mtu 1400",
+    ),
+    (
         "a setting that is not announced",
         "sysctl ipv4.conf.all.send_redirects 0\nsysctl ipv4.conf.eth0.send_redirects 0",
     ),

@@ -102,6 +102,7 @@ fn first_difference(seen: &State, expected: &State) -> String {
         .or_else(|| only(&seen.neighbours, &expected.neighbours))
         .or_else(|| only(&seen.rules, &expected.rules))
         .or_else(|| only(&seen.ipv4_conf, &expected.ipv4_conf))
+        .or_else(|| only(&seen.ipv6_conf, &expected.ipv6_conf))
         .unwrap_or_else(routes)
 }
 

@@ -109,5 +109,8 @@ fn limits_are_those_of_the_kernel() {
     assert!(maps.set_target(8, pass()).is_err());
     assert!(maps.set_prefix(0, net("2001:db8::/32"), 1).is_err());
     maps.delete_prefix(0, net("10.3.0.0/16")).expect("a missing prefix is no error");
-    assert_eq!(maps.lookup(0, "10.1.2.3".parse().expect("an address")), Some((net("10.1.0.0/16"), 1)));
+    assert_eq!(
+        maps.lookup(0, "10.1.2.3".parse::<IpAddr>().expect("an address")),
+        Some((net("10.1.0.0/16"), 1))
+    );
 }

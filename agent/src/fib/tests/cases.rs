@@ -15,6 +15,8 @@ pub(super) const LINKS: &str = "
     link 5 wlan0
     conf 2 forwarding
     conf 3 forwarding
+    conf6 2 1400 forwarding
+    conf6 3 9000 forwarding
 ";
 
 pub(super) fn config() -> CompileConfig {

@@ -35,6 +35,97 @@ fn ipv6_is_compiled_alike() {
 }
 
 #[test]
+fn ipv6_leaves_by_ports_that_forward_it_with_their_ipv6_mtu() {
+    let mut config = config();
+    config.accelerate.push("fd00::/16".parse().expect("a prefix"));
+    let text = "
+        conf6 4 1500
+        rule 0 ipv6 lookup 255
+        rule 32766 ipv6 lookup 254
+        route fd00:1::/64 via fe80::1 dev 2
+        route fd00:2::/64 via fe80::1 dev 2 mtu 1300
+        route fd00:3::/64 via fe80::1 dev 3 mtu 9500
+        route fd00:4::/64 via fe80::1 dev 4
+        route fd00:5::/64 nexthop via fe80::1 dev 4 nexthop via fe80::2 dev 3";
+    config.ports.push("cali*".into());
+    let mut compiler = Compiler::new(config);
+    let mut kernel = state(&format!("{LINKS}{text}"));
+    compiler.update(&kernel, &Delta::full());
+    let mtu = |compiler: &Compiler, address: &str| match lookup(
+        compiler.fib(),
+        2,
+        address.parse().expect("an address"),
+    ) {
+        Some((_, target)) => match &target.forward {
+            Forward::NextHops(next_hops) => {
+                assert_eq!(next_hops.len(), 1, "{address}: {next_hops:?}");
+                Ok(next_hops[0].0.mtu)
+            }
+            Forward::Pass(reason) => Err(reason.label()),
+        },
+        None => Err("no_route"),
+    };
+    for (address, expected) in [
+        ("fd00:1::1", Ok(1400)),
+        ("fd00:2::1", Ok(1300)),
+        ("fd00:3::1", Ok(9000)),
+        ("fd00:4::1", Err("egress_not_managed")),
+        ("fd00:5::1", Ok(9000)),
+    ] {
+        assert_eq!(mtu(&compiler, address), expected, "{address}");
+    }
+    // A setting that changes is followed.
+    kernel.ipv6_conf.get_mut(&2).expect("a port").mtu = 1280;
+    kernel.ipv6_conf.remove(&3);
+    let delta = Delta { interfaces: [2, 3].into(), ..Delta::default() };
+    compiler.update(&kernel, &delta);
+    assert_eq!(mtu(&compiler, "fd00:1::1"), Ok(1280));
+    assert_eq!(mtu(&compiler, "fd00:3::1"), Err("egress_not_managed"));
+    let ingress: Vec<_> = compiler.fib().ports.iter().map(|(&index, port)| (index, port.ingress6)).collect();
+    assert_eq!(ingress, [(2, true), (3, false), (4, false)]);
+}
+
+#[test]
+fn ipv4_leaves_by_ipv6_gateways() {
+    let compiler = compile(
+        DEFAULT_RULES,
+        "route 10.1.0.0/24 via fe80::1 dev 2
+         route 10.2.0.0/24 nexthop via fe80::1 dev 2 nexthop via 1.1.1.1 dev 3",
+    );
+    assert_eq!(forward(&compiler, 2, "10.1.0.1"), "fe80::1@2*1");
+    assert_eq!(forward(&compiler, 2, "10.2.0.1"), "fe80::1@2*1 1.1.1.1@3*1");
+    let (_, target) = lookup(compiler.fib(), 2, "10.1.0.1".parse().expect("an address")).expect("a route");
+    let Forward::NextHops(next_hops) = &target.forward else { panic!("{:?}", target.forward) };
+    assert_eq!((next_hops[0].0.mtu, target.source.on_link), (1500, false), "the packet is an IPv4 one");
+    let state = state("link 2 eth0\nneigh fe80::1 dev 2");
+    assert!(matches!(resolve(&next_hops[0].0, &state), Resolution::Live { .. }));
+}
+
+#[test]
+fn ipv6_sources_and_rules_that_decide_by_more_are_left_to_the_kernel() {
+    let mut config = config();
+    config.accelerate.push("fd00::/16".parse().expect("a prefix"));
+    let text = "
+        rule 0 ipv6 lookup 255
+        rule 32766 ipv6 lookup 254
+        route fd00:1::/64 via fe80::1 dev 2 metric 10
+        route fd00:1::/64 via fe80::2 dev 2 metric 20";
+    let mut kernel = state(&format!("{LINKS}{text}"));
+    let mut compiler = Compiler::new(config);
+    compiler.update(&kernel, &Delta::full());
+    assert_eq!(forward(&compiler, 2, "fd00:1::1"), "fe80::1@2*1");
+    assert!(compiler.fib().ports[&2].hairpin6);
+    // A `from` route wins for packets that fit it, though its metric is higher.
+    for routes in kernel.routes.values_mut().filter(|routes| routes[0].metric == 20) {
+        routes[0].source_prefix = Some("fd00:9::/64".parse().expect("a prefix"));
+    }
+    kernel.rules.push(state("rule 40 ipv6 iif eth0 nop").rules.remove(0));
+    compiler.update(&kernel, &Delta::full());
+    assert_eq!(forward(&compiler, 2, "fd00:1::1"), "unsupported");
+    assert!(!compiler.fib().ports[&2].hairpin6, "the kernel looks for redirects by another walk");
+}
+
+#[test]
 fn sources() {
     let compiler = compile(
         DEFAULT_RULES,

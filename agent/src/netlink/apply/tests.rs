@@ -230,7 +230,7 @@ fn links_that_move_have_their_routes_read_again() {
     );
     for (name, link, parts) in [
         ("nothing changed", "link 2 eth0", &[][..]),
-        ("MTU", "link 2 eth0 mtu 1400", &[]),
+        ("MTU: the IPv6 settings follow", "link 2 eth0 mtu 1400", &[Part::Settings]),
         ("carrier lost", "link 2 eth0 nocarrier", &[Part::Neighbours, Part::Routes]),
         ("down", "link 2 eth0 down", &[Part::Neighbours, Part::Routes][..]),
         ("into a bridge or VRF", "link 2 eth0 master 9", &[Part::Neighbours, Part::Routes]),

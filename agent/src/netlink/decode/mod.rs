@@ -43,7 +43,7 @@ pub enum Event {
     /// `RTM_NEWNEXTHOP`, `RTM_DELNEXTHOP` with the object's id: routes that use it may have changed
     /// unannounced.
     NexthopObject(Option<u32>),
-    /// `RTM_NEWNETCONF` for IPv4.
+    /// `RTM_NEWNETCONF`.
     Settings {
         /// `ignore_routes_with_linkdown` changed by itself: routes live or die without being announced.
         linkdown: bool,
@@ -127,6 +127,7 @@ pub use route::route_answer;
 
 /// Address families, of linux/socket.h.
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 
 /// `struct nhmsg` and the attribute `NHA_ID` (linux/nexthop.h).
 fn nexthop_id(payload: &[u8]) -> Option<u32> {
@@ -141,7 +142,7 @@ fn settings(payload: &[u8]) -> Option<Event> {
     const HEADER: usize = 4;
     const NETCONFA_FORWARDING: u16 = 2;
     const NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN: u16 = 7;
-    if payload.first() != Some(&AF_INET) {
+    if !matches!(payload.first(), Some(&(AF_INET | AF_INET6))) {
         return None;
     }
     let kinds: Vec<u16> = attributes(payload, HEADER).map(|attribute| attribute.kind()).collect();

@@ -344,7 +344,9 @@ fn settings_and_nexthop_objects() {
         ("rp_filter", message(2, &[1, 3]), Some(Event::Settings { linkdown: false })),
         ("linkdown", message(2, &[1, 7]), Some(Event::Settings { linkdown: true })),
         ("all of a new interface", message(2, &[1, 2, 3, 7]), Some(Event::Settings { linkdown: false })),
-        ("IPv6", message(10, &[1, 2]), None),
+        ("IPv6", message(10, &[1, 2]), Some(Event::Settings { linkdown: false })),
+        ("IPv6 linkdown", message(10, &[1, 7]), Some(Event::Settings { linkdown: true })),
+        ("MPLS", message(28, &[1, 2]), None),
     ] {
         assert_eq!(decode(t::NEWNETCONF, 0, &message).expect("readable"), expected, "{name}");
     }

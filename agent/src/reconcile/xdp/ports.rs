@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use underpass_common::nexthop::{
-    PORT_EGRESS, PORT_GUARDED4, PORT_GUARDED6, PORT_INGRESS, PORT_SEND_REDIRECTS, PORT_TX, Port as RawPort,
+    PORT_EGRESS, PORT_EGRESS_FRAGMENTS, PORT_GUARDED4, PORT_GUARDED6, PORT_HAIRPIN6, PORT_INGRESS,
+    PORT_INGRESS6, PORT_SEND_REDIRECTS, PORT_TX, Port as RawPort,
 };
 
 use super::Environment;
@@ -12,6 +13,8 @@ use super::writer::Writer;
 use crate::fib::model::Fib;
 use crate::netlink::model::IfIndex;
 
+/// Packets from the port are taken, of either family.
+const TAKES: u32 = PORT_INGRESS | PORT_INGRESS6;
 /// The port sends frames: redirected ones, or those that came in there.
 const SENDS: u32 = PORT_EGRESS | PORT_TX;
 /// Bits that keep packets with the kernel.
@@ -37,9 +40,9 @@ impl Ports {
         self.want = wanted(fib, environment);
         for (ifindex, written) in self.written.clone() {
             let want = self.want.get(&ifindex).copied().unwrap_or_default();
-            let same_number = want.number == written.number;
-            if written.flags & PORT_INGRESS != 0 && (want.flags & PORT_INGRESS == 0 || !same_number) {
-                self.write(RawPort { flags: written.flags & !PORT_INGRESS, ..written }, writer);
+            let kept = if want.number == written.number { want.flags & TAKES } else { 0 };
+            if written.flags & TAKES & !kept != 0 {
+                self.write(RawPort { flags: written.flags & (!TAKES | kept), ..written }, writer);
             }
         }
         for (ifindex, written) in self.written.clone() {
@@ -50,7 +53,7 @@ impl Ports {
         }
         for (ifindex, want) in self.want.clone() {
             match self.written.get(&ifindex).copied() {
-                None => self.write(RawPort { flags: want.flags & !PORT_INGRESS, ..want }, writer),
+                None => self.write(RawPort { flags: want.flags & !TAKES, ..want }, writer),
                 Some(written) if want.flags & !written.flags & SENDS != 0 => {
                     self.write(RawPort { flags: written.flags | (want.flags & SENDS), ..written }, writer);
                 }
@@ -102,7 +105,7 @@ impl Ports {
     /// Whether packets from a port may be treated as they should not be any more.
     pub fn is_stale(&self) -> bool {
         let differs = |(ifindex, row): (&IfIndex, &RawPort)| {
-            row.flags & PORT_INGRESS != 0 && self.want.get(ifindex) != Some(row)
+            row.flags & TAKES != 0 && self.want.get(ifindex) != Some(row)
         };
         self.written.iter().any(differs)
     }
@@ -122,6 +125,9 @@ fn wanted(fib: &Fib, environment: Environment<'_>) -> BTreeMap<IfIndex, RawPort>
         };
         let flags = [
             (PORT_INGRESS, port.ingress && facts.ingress),
+            (PORT_INGRESS6, port.ingress6 && facts.ingress),
+            (PORT_HAIRPIN6, port.hairpin6),
+            (PORT_EGRESS_FRAGMENTS, facts.egress && facts.sends_fragments()),
             (PORT_EGRESS, facts.egress),
             (PORT_TX, facts.tx),
             (PORT_SEND_REDIRECTS, port.send_redirects),

@@ -263,14 +263,20 @@ fn rules_of_the_kernel_close_a_port_and_open_it_again() {
 }
 
 #[test]
-fn ipv6_prefixes_are_skipped() {
+fn both_families_share_targets_and_rows() {
     let mut world = World::new();
-    world.set("2001:db8::/32", pass(Reason::Ipv6));
-    world.set("10.0.0.0/24", pass(Reason::Local));
+    world.set("2001:db8::/32", forward(&[hop(3, 1)]));
+    world.set("2001:db8:1::/48", pass(Reason::Local));
+    world.set("10.0.0.0/24", forward(&[hop(3, 1)]));
     let (xdp, maps) = start(&world);
-    assert_eq!(maps.tables().prefixes.len(), 1);
+    assert_eq!(maps.tables().prefixes.len(), 3);
+    assert_eq!(maps.tables().next_hops.len(), 1);
+    let target = |text: &str| maps.lookup(0, text.parse::<std::net::IpAddr>().expect("an address"));
+    assert_eq!(target("2001:db8::1").map(|(_, id)| id), target("10.0.0.1").map(|(_, id)| id));
+    assert_eq!(target("2001:db8:1::1").map(|(prefix, _)| prefix), Some(net("2001:db8:1::/48")));
+    assert_eq!(target("2001:db9::1"), None);
     assert!(xdp.totals().synced);
-    assert_eq!(xdp.prefix(0, net("2001:db8::/32")), None);
+    assert_eq!(maps.violations(), &[] as &[String]);
 }
 
 #[test]

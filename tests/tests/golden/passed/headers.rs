@@ -46,7 +46,7 @@ pub fn cases() -> Vec<Case> {
         early("802.1ad", typed(0x88a8), Reason::Vlan),
         early("ARP", arp(), Reason::NotIp),
         early("LLDP", typed(0x88cc), Reason::NotIp),
-        early("IPv6", typed(0x86dd), Reason::Ipv6),
+        early("IPv6 type before an IPv4 packet", typed(0x86dd), Reason::BadHeader),
         early("version 6 behind the IPv4 type", with_byte(0, 0x65), Reason::BadHeader),
         early("header length 4", with_byte(0, 0x44), Reason::BadHeader),
         early("total length below the header", with_byte(3, 19), Reason::BadHeader),

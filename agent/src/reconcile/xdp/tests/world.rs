@@ -108,7 +108,15 @@ impl World {
             ..PortFacts::default()
         };
         self.facts.insert(ifindex, facts);
-        let port = Port { mac: PORT_MAC, view, rp_filter: 0, send_redirects: true, ingress: true };
+        let port = Port {
+            mac: PORT_MAC,
+            view,
+            rp_filter: 0,
+            send_redirects: true,
+            ingress: true,
+            ingress6: true,
+            hairpin6: true,
+        };
         self.fib.ports.insert(ifindex, port);
     }
 
