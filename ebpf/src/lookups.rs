@@ -12,7 +12,8 @@ use aya_ebpf::maps::Array;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::XdpContext;
 use underpass_common::bench::{DESTINATIONS, Lookups};
-use underpass_common::fib::VIEW_BITS;
+use underpass_common::fib::{Lookup as _, VIEW_BITS};
+use underpass_ebpf::flat::FlatTable;
 use underpass_ebpf::maps::UP_FIB4;
 
 use crate::generator::BENCH_DESTINATIONS;
@@ -99,6 +100,15 @@ impl Probe for Trie {
     }
 }
 
+struct Flat;
+
+impl Probe for Flat {
+    #[inline(always)]
+    fn probe(address: u32, _: &State) -> u64 {
+        FlatTable.lookup4(0, address.to_ne_bytes()).map_or(0, u64::from)
+    }
+}
+
 struct Kernel;
 
 impl Probe for Kernel {
@@ -129,6 +139,12 @@ impl Probe for Kernel {
 #[xdp]
 fn lookup_nothing(ctx: XdpContext) -> u32 {
     run::<Nothing>(&ctx)
+}
+
+/// The flat table.
+#[xdp]
+fn lookup_flat(ctx: XdpContext) -> u32 {
+    run::<Flat>(&ctx)
 }
 
 /// `BPF_MAP_TYPE_LPM_TRIE`.
