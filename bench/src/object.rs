@@ -99,6 +99,7 @@ where
     let words: Option<Box<[T; DESTINATIONS]>> = words.and_then(|words| words.try_into().ok());
     let words = words.with_context(|| format!("{name} takes {DESTINATIONS} destinations of one family"))?;
     let mut map: Array<_, [T; DESTINATIONS]> = map(object, name)?.try_into()?;
-    map.set(0, &*words, 0)?;
+    let words: &[T; DESTINATIONS] = &words;
+    map.set(0, words, 0)?;
     Ok(())
 }
