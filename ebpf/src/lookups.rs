@@ -40,6 +40,7 @@ struct State {
 }
 
 /// One lookup: the loop's callback.
+#[expect(clippy::cast_possible_truncation, reason = "BPF has 64-bit words")]
 extern "C" fn step<P: Probe>(index: u64, state: *mut State) -> i64 {
     let Some(destinations) = BENCH_DESTINATIONS.get_ptr(0) else { return 1 };
     // SAFETY: an element of the map at a masked index; nobody writes during a run. The state is the
