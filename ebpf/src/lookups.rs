@@ -106,7 +106,7 @@ struct Flat;
 impl Probe for Flat {
     #[inline(always)]
     fn probe(address: u32, _: &State) -> u64 {
-        FlatTable.lookup4(0, address.to_ne_bytes()).map_or(0, u64::from)
+        FlatTable::open().lookup4(0, address.to_ne_bytes()).map_or(0, u64::from)
     }
 }
 

@@ -9,7 +9,7 @@ use aya::maps::MapData;
 use serde::{Deserialize, Serialize};
 use underpass::datapath::flat::{Change, FlatTable};
 use underpass::sys::mapping::Mapping;
-use underpass_common::abi::{self, FIB_BYTES};
+use underpass_common::abi::{self, FIB_BYTES, FIB_SLACK};
 
 use crate::random::SplitMix64;
 use crate::report::{aligned, megabytes};
@@ -36,7 +36,7 @@ pub struct Edits {
     pub family: Family,
     /// What the routes are like.
     pub kind: Kind,
-    /// Bytes of the map: the smallest size class that holds them all.
+    /// Size class of the table in bytes: the smallest that holds them all.
     pub map_bytes: u32,
     /// Bytes of it in use after a fill.
     pub used_bytes: u64,
@@ -120,7 +120,7 @@ fn edit(
 /// A map of a size class.
 fn create(bytes: u32) -> anyhow::Result<MapData> {
     const ARRAY: u32 = 2;
-    let shape = aya_obj::Map::new_from_params(ARRAY, 4, bytes, 1, MMAPABLE);
+    let shape = aya_obj::Map::new_from_params(ARRAY, 4, bytes + FIB_SLACK, 1, MMAPABLE);
     MapData::create(shape, abi::map::FIB, None).with_context(|| format!("cannot make a map of {bytes} bytes"))
 }
 
