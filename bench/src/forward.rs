@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use serde::Serialize;
 use underpass_common::bench::{BATCH, DESTINATIONS, FRAME_LEN, FRAME6_LEN, NEXT_HOPS};
 
-use self::bars::Verdict;
 use self::keep::Keep;
 use self::rows::Row;
 use self::scaling::Scaling;
@@ -25,6 +24,7 @@ use crate::measure::{DELIVERED_AT_LEAST, Plan};
 use crate::output::Output;
 use crate::random::SplitMix64;
 use crate::routes::{Family, Kind, Popularity, RouteSet};
+use crate::verdict::{self, Verdict};
 
 /// Parts of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -218,7 +218,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let noise = start.noise(&session.floors)?;
     let bars = bars::verdicts(&session.rows);
     if !bars.is_empty() {
-        print!("\n{}", bars::table(&bars));
+        print!("\n{}", verdict::table(&bars));
     }
     print!("{}", noise.text());
     let report = Report {

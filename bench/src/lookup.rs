@@ -1,15 +1,16 @@
 //! `lookup`: what a lookup costs by itself, in a tight loop, by each engine.
 
 mod engines;
+mod flat;
 mod rows;
 
 use std::path::PathBuf;
 
-use anyhow::ensure;
 use serde::Serialize;
 use underpass_common::bench::DESTINATIONS;
 
 use self::engines::{Engine, Loops};
+use self::flat::Edits;
 use self::rows::Row;
 use crate::column::Column;
 use crate::curve::{self, Curve, Line};
@@ -20,6 +21,8 @@ use crate::random::SplitMix64;
 use crate::rig::Rig;
 use crate::routes::{Family, Kind, Popularity, RouteSet};
 use crate::stats::Summary;
+use crate::traffic;
+use crate::verdict::{self, Verdict};
 
 /// Arguments of `underpass-bench lookup`.
 #[derive(Debug, clap::Args)]
@@ -58,6 +61,10 @@ pub struct Report {
     pub method: Method,
     /// Engines by table.
     pub rows: Vec<Row>,
+    /// What it costs to fill and to change the flat table.
+    pub edits: Vec<Edits>,
+    /// What filling and changing is to cost, and whether it did.
+    pub bars: Vec<Verdict>,
 }
 
 /// How `lookup` was measured.
@@ -89,15 +96,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         seed: args.seed,
         cpu: args.cpu.unwrap_or(machine.cores as usize - 1),
     };
-    let (mut rows, mut loops) = (Vec::new(), Vec::new());
+    let mut measured = Measured::default();
     for set in sets(args) {
-        ensure!(set.family == Family::Ipv4, "{set}: the loops look up IPv4 addresses");
-        measure(set, &method, &mut rows, &mut loops)?;
+        measure(set, &method, &mut measured)?;
     }
-    print!("\n{}", rows::table(&rows));
+    let Measured { rows, edits, loops } = measured;
+    print!("\n{}\nThe flat table, filled and changed\n{}", rows::table(&rows), flat::table(&edits));
+    let bars = flat::verdicts(&edits);
+    if !bars.is_empty() {
+        print!("\n{}", verdict::table(&bars));
+    }
     let noise = start.noise(&loops)?;
     print!("{}", noise.text());
-    let report = Report { bench: "lookup", machine, noise, method, rows };
+    let report = Report { bench: "lookup", machine, noise, method, rows, edits, bars };
     println!();
     let output = Output::new(args.out.as_deref(), !args.quick && args.routes.is_empty());
     output.json("lookup", &report)?;
@@ -111,21 +122,41 @@ fn sets(args: &Args) -> Vec<RouteSet> {
     let internet: &[u32] =
         if args.quick { &[1_000, 100_000] } else { &[10, 1_000, 10_000, 100_000, 1_000_000] };
     let internet = internet.iter().map(|routes| RouteSet::new(Family::Ipv4, Kind::Internet, *routes));
-    [RouteSet::new(Family::Ipv4, Kind::Blocks, 10_000)].into_iter().chain(internet).collect()
+    let blocks = |family| RouteSet::new(family, Kind::Blocks, 10_000);
+    let mut sets: Vec<_> = [blocks(Family::Ipv4)].into_iter().chain(internet).collect();
+    sets.push(blocks(Family::Ipv6));
+    if !args.quick {
+        sets.push(RouteSet::new(Family::Ipv6, Kind::Internet, 200_000));
+    }
+    sets
 }
 
-/// All engines at a route set, uniform and by Zipf.
-fn measure(
-    set: RouteSet,
-    method: &Method,
-    rows: &mut Vec<Row>,
-    loops: &mut Vec<Vec<f64>>,
-) -> anyhow::Result<()> {
+/// What has been measured so far.
+#[derive(Debug, Default)]
+struct Measured {
+    rows: Vec<Row>,
+    edits: Vec<Edits>,
+    /// Times of the loop without lookups.
+    loops: Vec<Vec<f64>>,
+}
+
+/// The flat table's edits at a route set, and of IPv4 all engines, uniform and by Zipf.
+fn measure(set: RouteSet, method: &Method, measured: &mut Measured) -> anyhow::Result<()> {
     println!("{set}: raising the rig");
     let mut random = SplitMix64::new(method.seed ^ u64::from(set.routes));
     let rig = Rig::raise(&[Column::FibHelper], set.routes(&mut random))?;
-    let path = rig.path(Column::FibHelper)?;
-    let mut programs = Loops::load(path, &rig.routes)?;
+    let pin = rig.lab.bpffs().join("lookup");
+    // In a thread of its own, which alone stays on the processor.
+    let edits = rig.generator.enter(|| {
+        traffic::pin(method.cpu)?;
+        flat::measure(&rig.routes, &pin, &mut random)
+    })??;
+    let bytes = edits.map_bytes;
+    measured.edits.push(edits);
+    if set.family == Family::Ipv6 {
+        return Ok(());
+    }
+    let mut programs = Loops::load(rig.path(Column::FibHelper)?, &rig.routes, &pin, bytes)?;
     for popularity in [Popularity::Uniform, Popularity::Zipf] {
         programs.aim(&popularity.destinations(&rig.routes, DESTINATIONS, &mut random))?;
         let mut passes: [Vec<f64>; Engine::ALL.len()] = Default::default();
@@ -136,8 +167,8 @@ fn measure(
                 passes[engine as usize].push(programs.pass(engine, method)?);
             }
         }
-        rows.extend(rows::rows(set, popularity, &passes));
-        loops.push(passes[Engine::Nothing as usize].clone());
+        measured.rows.extend(rows::rows(set, popularity, &passes));
+        measured.loops.push(passes[Engine::Nothing as usize].clone());
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ mod routers;
 mod routes;
 mod stats;
 mod traffic;
+mod verdict;
 
 use clap::Parser;
 

@@ -1,12 +1,15 @@
 //! The eBPF object with the generator, the sink and the rival programs.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use anyhow::Context;
 use aya::maps::{Array, Map};
 use aya::programs::{ProgramError, Xdp};
-use aya::{Ebpf, Pod, include_bytes_aligned};
+use aya::{Ebpf, EbpfLoader, Pod, include_bytes_aligned};
+use underpass_common::abi;
 use underpass_common::bench::{self, DESTINATIONS};
+use underpass_common::fib::flat::UNIT_WORDS;
 
 use crate::routes::Family;
 
@@ -18,6 +21,17 @@ static OBJECT: &[u8] = include_bytes_aligned!(env!("RIVALS_OBJECT"));
 /// The kernel refuses a map.
 pub fn open() -> anyhow::Result<Ebpf> {
     Ebpf::load(OBJECT).context("cannot load the benchmark's eBPF object; it needs root")
+}
+
+/// As [`open`], with the flat table in the map of `bytes` that is pinned at `pin`.
+///
+/// # Errors
+/// The pin is another map, or the kernel refuses one.
+pub fn open_with_table(pin: &Path, bytes: u32) -> anyhow::Result<Ebpf> {
+    let mask = bytes / (4 * UNIT_WORDS) - 1;
+    let mut loader = EbpfLoader::new();
+    loader.map_pin_path(abi::map::FIB, pin).override_global(abi::FIB_UNIT_MASK, &mask, true);
+    loader.load(OBJECT).context("cannot load the benchmark's eBPF object; it needs root")
 }
 
 /// Loads a program into the kernel.
@@ -85,6 +99,7 @@ where
     let words: Option<Box<[T; DESTINATIONS]>> = words.and_then(|words| words.try_into().ok());
     let words = words.with_context(|| format!("{name} takes {DESTINATIONS} destinations of one family"))?;
     let mut map: Array<_, [T; DESTINATIONS]> = map(object, name)?.try_into()?;
-    map.set(0, &*words, 0)?;
+    let words: &[T; DESTINATIONS] = &words;
+    map.set(0, words, 0)?;
     Ok(())
 }

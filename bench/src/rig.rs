@@ -91,8 +91,8 @@ impl Rig {
         make_router(&router, family)?;
         let paths: Vec<_> = columns.iter().map(|column| path(*column, &router, family)).collect();
         router.ip(&links(&paths, &generator, &sink, family))?;
-        let far_ends: String = paths.iter().map(|path| format!("link set {} up\n", path.device)).collect();
-        generator.ip(&far_ends)?;
+        let far_ends: Vec<_> = paths.iter().map(|path| format!("link set {} up\n", path.device)).collect();
+        generator.ip(&far_ends.concat())?;
         sink.ip("link set sink up\n")?;
         for path in paths.iter().filter(|path| path.column.is_kernel()) {
             take_frames(path)?;
@@ -194,7 +194,7 @@ fn path(column: Column, router: &Netns, family: Family) -> Path {
     }
 }
 
-/// Subnet `number` of the rig: in 198.18/15 and 2001:2::/48, which are there for benchmarks (RFC 2544,
+/// Subnet `number` of the rig: in 198.18/15 and `2001:2::/48`, which are there for benchmarks (RFC 2544,
 /// RFC 5180).
 pub fn subnet(family: Family, number: u8) -> IpNet {
     let length = if family == Family::Ipv4 { 24 } else { 64 };

@@ -10,6 +10,8 @@ pub mod program {
     pub const SINK: &str = "bench_sink";
     /// A loop without lookups.
     pub const LOOKUP_NOTHING: &str = "lookup_nothing";
+    /// Lookups in the flat table.
+    pub const LOOKUP_FLAT: &str = "lookup_flat";
     /// Lookups in `BPF_MAP_TYPE_LPM_TRIE`.
     pub const LOOKUP_LPM: &str = "lookup_lpm";
     /// Lookups by `bpf_fib_lookup`.

@@ -12,7 +12,8 @@ use aya_ebpf::maps::Array;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::XdpContext;
 use underpass_common::bench::{DESTINATIONS, Lookups};
-use underpass_common::fib::VIEW_BITS;
+use underpass_common::fib::{Lookup as _, VIEW_BITS};
+use underpass_ebpf::flat::FlatTable;
 use underpass_ebpf::maps::UP_FIB4;
 
 use crate::generator::BENCH_DESTINATIONS;
@@ -39,6 +40,7 @@ struct State {
 }
 
 /// One lookup: the loop's callback.
+#[expect(clippy::cast_possible_truncation, reason = "BPF has 64-bit words")]
 extern "C" fn step<P: Probe>(index: u64, state: *mut State) -> i64 {
     let Some(destinations) = BENCH_DESTINATIONS.get_ptr(0) else { return 1 };
     // SAFETY: an element of the map at a masked index; nobody writes during a run. The state is the
@@ -99,6 +101,15 @@ impl Probe for Trie {
     }
 }
 
+struct Flat;
+
+impl Probe for Flat {
+    #[inline(always)]
+    fn probe(address: u32, _: &State) -> u64 {
+        FlatTable::open().lookup4(0, address.to_ne_bytes()).map_or(0, u64::from)
+    }
+}
+
 struct Kernel;
 
 impl Probe for Kernel {
@@ -129,6 +140,12 @@ impl Probe for Kernel {
 #[xdp]
 fn lookup_nothing(ctx: XdpContext) -> u32 {
     run::<Nothing>(&ctx)
+}
+
+/// The flat table.
+#[xdp]
+fn lookup_flat(ctx: XdpContext) -> u32 {
+    run::<Flat>(&ctx)
 }
 
 /// `BPF_MAP_TYPE_LPM_TRIE`.

@@ -80,7 +80,7 @@ fn keeping_the_next_hop_takes_the_hairpin_away() {
         return;
     }
     let options = Options { calico: calico::Options { next_hop_keep: true }, ..Options::default() };
-    let lab = ReferenceLab::start(&options).expect("the lab starts");
+    let mut lab = ReferenceLab::start(&options).expect("the lab starts");
     wait::until("leaf01 reaches node3 directly", Duration::from_mins(1), || {
         let route = lab.netns("leaf01").route("10.233.66.0/26".parse()?)?;
         let node3 = IpAddr::V4(Ipv4Addr::new(172, 20, 0, 13));
@@ -88,6 +88,7 @@ fn keeping_the_next_hop_takes_the_hairpin_away() {
         lab.frr("leaf01").client().routes()
     })
     .expect("one next hop, node3 itself");
+    lab.wait_converged(SOON).expect("one next hop per block is all that there is");
 }
 
 /// Two machines with addresses that every pair shares, and what their daemons say.

@@ -1,11 +1,9 @@
 //! What the issue asks of the data plane, and whether a run met it. Pure.
 
-use serde::{Deserialize, Serialize};
-
 use super::rows::{Row, label};
 use crate::column::Column;
-use crate::report::aligned;
 use crate::routes::{Family, Kind, Popularity};
+use crate::verdict::Verdict;
 
 /// A bar at one table size: what the column `underpass` has to reach.
 struct Bar {
@@ -55,21 +53,6 @@ const BARS: [Bar; 4] = [
     },
 ];
 
-/// One of a bar's three conditions.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// Table size, as in the tables.
-    pub routes: String,
-    /// What is measured.
-    pub what: String,
-    /// The bar.
-    pub bar: f64,
-    /// The run's figure; `None`: not measured.
-    pub measured: Option<f64>,
-    /// Whether the figure is on the right side; `None`: not measured.
-    pub met: Option<bool>,
-}
-
 /// The verdicts for all bars whose table sizes are among `rows`.
 pub fn verdicts(rows: &[Row]) -> Vec<Verdict> {
     BARS.iter().flat_map(|bar| of_bar(bar, rows)).collect()
@@ -82,60 +65,22 @@ fn of_bar(bar: &Bar, rows: &[Row]) -> Vec<Verdict> {
             && row.column == Column::Underpass.label()
     };
     let Some(row) = rows.iter().find(wanted) else { return Vec::new() };
-    let verdict = |what: &str, bar: f64, measured: Option<f64>, met: fn(f64, f64) -> bool| Verdict {
-        routes: label(row),
-        what: what.to_owned(),
-        bar,
-        measured,
-        met: measured.map(|measured| met(measured, bar)),
-    };
-    let most = |measured: f64, bar: f64| measured <= bar;
-    let least = |measured: f64, bar: f64| measured >= bar;
     let megabytes = |bytes: u64| crate::traffic::as_f64(bytes) / 1e6;
+    let low = row.ratio_to_fib_helper.map(|estimate| estimate.low);
+    let over_floor = row.program_over_floor_ns.map(|estimate| estimate.median);
     vec![
-        verdict(
-            "program time over the floor, ns",
-            bar.over_floor_ns,
-            row.program_over_floor_ns.map(|e| e.median),
-            most,
-        ),
-        verdict(
-            "rate against fib-helper, low end",
-            bar.against_fib_helper,
-            row.ratio_to_fib_helper.map(|estimate| estimate.low),
-            least,
-        ),
-        verdict("maps, MB", megabytes(bar.map_bytes), row.map_bytes.map(megabytes), most),
+        Verdict::most(label(row), "program time over the floor, ns", bar.over_floor_ns, over_floor),
+        Verdict::least(label(row), "rate against fib-helper, low end", bar.against_fib_helper, low),
+        Verdict::most(label(row), "maps, MB", megabytes(bar.map_bytes), row.map_bytes.map(megabytes)),
     ]
-}
-
-/// The verdicts as a table for people.
-pub fn table(verdicts: &[Verdict]) -> String {
-    let header = ["routes", "bar", "wanted", "measured", ""];
-    let mut cells = vec![header.map(str::to_owned)];
-    for verdict in verdicts {
-        let sign = if verdict.what.starts_with("rate") { ">=" } else { "<=" };
-        cells.push([
-            verdict.routes.clone(),
-            verdict.what.clone(),
-            format!("{sign} {}", verdict.bar),
-            verdict.measured.map_or_else(|| "-".to_owned(), |measured| format!("{measured:.2}")),
-            match verdict.met {
-                Some(true) => "met",
-                Some(false) => "MISSED",
-                None => "not measured",
-            }
-            .to_owned(),
-        ]);
-    }
-    aligned(&cells, 2)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{table, verdicts};
+    use super::verdicts;
     use crate::forward::rows::tests::row;
     use crate::stats::Estimate;
+    use crate::verdict::table;
 
     #[test]
     fn each_condition_is_judged_by_itself() {

@@ -26,11 +26,13 @@ pub enum Engine {
     FibHelper,
     /// `BPF_MAP_TYPE_LPM_TRIE`.
     LpmTrie,
+    /// The flat table of Underpass.
+    Flat,
 }
 
 impl Engine {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Nothing, Self::FibHelper, Self::LpmTrie];
+    pub const ALL: [Self; 4] = [Self::Nothing, Self::FibHelper, Self::LpmTrie, Self::Flat];
 
     /// Name in tables.
     pub const fn label(self) -> &'static str {
@@ -38,6 +40,7 @@ impl Engine {
             Self::Nothing => "loop",
             Self::FibHelper => "bpf_fib_lookup",
             Self::LpmTrie => "lpm-trie",
+            Self::Flat => "flat",
         }
     }
 
@@ -47,6 +50,7 @@ impl Engine {
             Self::Nothing => 0,
             Self::FibHelper => 1,
             Self::LpmTrie => 2,
+            Self::Flat => 3,
         }
     }
 
@@ -55,6 +59,7 @@ impl Engine {
             Self::Nothing => bench::program::LOOKUP_NOTHING,
             Self::FibHelper => bench::program::LOOKUP_FIB,
             Self::LpmTrie => bench::program::LOOKUP_LPM,
+            Self::Flat => bench::program::LOOKUP_FLAT,
         }
     }
 }
@@ -67,12 +72,12 @@ pub struct Loops {
 }
 
 impl Loops {
-    /// Loads the programs and fills the tables.
+    /// Loads the programs over the flat table of `bytes` that is pinned at `pin`, and fills the trie.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn load(path: &Path, routes: &Routes) -> anyhow::Result<Self> {
-        let mut object = object::open()?;
+    pub fn load(path: &Path, routes: &Routes, pin: &std::path::Path, bytes: u32) -> anyhow::Result<Self> {
+        let mut object = object::open_with_table(pin, bytes)?;
         for engine in Engine::ALL {
             object::load(&mut object, engine.program())?;
         }
@@ -110,7 +115,7 @@ impl Loops {
         let least = u64::from(method.lookups_per_pass);
         let found = match engine {
             Engine::FibHelper => answer.sum == least,
-            Engine::Nothing | Engine::LpmTrie => answer.sum >= least,
+            Engine::Nothing | Engine::LpmTrie | Engine::Flat => answer.sum >= least,
         };
         ensure!(found, "{} found {} of {least} addresses", engine.label(), answer.sum);
         Ok(crate::traffic::as_f64(answer.elapsed) / f64::from(method.lookups_per_pass))

@@ -73,10 +73,14 @@ mod tests {
     #[test]
     fn the_loop_is_taken_off_pair_by_pair() {
         let set = "blocks4:10".parse().expect("a set");
-        let rows = rows(set, Popularity::Zipf, &[vec![10.0, 12.0], vec![110.0, 112.0], vec![60.0, 60.0]]);
-        assert_eq!(rows.len(), 2);
+        let rows = rows(
+            set,
+            Popularity::Zipf,
+            &[vec![10.0, 12.0], vec![110.0, 112.0], vec![60.0, 60.0], vec![30.0, 30.0]],
+        );
+        assert_eq!(rows.len(), 3);
         assert!((rows[0].ns_per_lookup.median - 100.0).abs() < 1e-9);
         assert!((rows[1].ns_per_lookup.median - 49.0).abs() < 1e-9);
-        assert_eq!(table(&rows).lines().count(), 3);
+        assert_eq!(table(&rows).lines().count(), 4);
     }
 }

@@ -71,7 +71,7 @@ const NEVER_FORWARDED4: [u8; 2] = [127, 169];
 
 /// What IPv4 prefixes keep clear of: ranges that are not routed, private ranges, and the rig's own.
 const RESERVED4: [Ipv4Net; 8] = [
-    Ipv4Net::new_assert(Ipv4Addr::new(0, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8),
     Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8),
     Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8),
     Ipv4Net::new_assert(Ipv4Addr::new(169, 0, 0, 0), 8),
@@ -81,7 +81,7 @@ const RESERVED4: [Ipv4Net; 8] = [
     Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 3),
 ];
 
-/// Ranges that registries allocate IPv6 from. 2001::/16 is left out: the rig's own addresses are there.
+/// Ranges that registries allocate IPv6 from. `2001::/16` is left out: the rig's own addresses are there.
 const POOLS6: [Ipv6Net; 5] = [
     Ipv6Net::new_assert(Ipv6Addr::new(0x2400, 0, 0, 0, 0, 0, 0, 0), 12),
     Ipv6Net::new_assert(Ipv6Addr::new(0x2600, 0, 0, 0, 0, 0, 0, 0), 12),
