@@ -12,5 +12,6 @@ pub mod privilege;
 pub mod reference;
 pub mod topology;
 pub mod traffic;
+pub mod twin;
 pub mod wait;
 pub mod xdp;

@@ -67,6 +67,15 @@ impl Netns {
             .with_context(|| format!("in namespace {}", self.name))
     }
 
+    /// The same for IPv6, where the family does not follow from an address: rules by port, for one.
+    ///
+    /// # Errors
+    /// As [`Self::ip`].
+    pub fn ip6(&self, commands: &str) -> Result<()> {
+        batch(Command::new("ip").args(["-6", "-n", &self.name]), commands)
+            .with_context(|| format!("in namespace {}", self.name))
+    }
+
     /// Runs an `ip -json` command inside and reads its answer.
     ///
     /// # Errors
