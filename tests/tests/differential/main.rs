@@ -6,10 +6,14 @@
 
 mod choice;
 mod frames;
+mod frames6;
 mod packet;
+mod packet6;
 mod route;
+mod route6;
 mod scenario;
 mod world;
+mod world6;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -24,10 +28,12 @@ use underpass_tests::twin::{Counts, Router, Shot, Twin, describe, describe_outco
 use underpass_tests::wait;
 
 use crate::choice::Choices;
-use crate::scenario::{Scenario, V4};
+use crate::scenario::{Scenario, V4, V6};
 
 /// Frames of a run without `UNDERPASS_FRAMES`.
 const FRAMES: usize = 100_000;
+/// The same for IPv6.
+const FRAMES6: usize = 50_000;
 /// Frames of one world.
 const PER_WORLD: usize = 2500;
 /// Share of the frames that XDP has to forward, in percent: else the test would prove nothing.
@@ -108,6 +114,11 @@ fn small(number: u64) -> usize {
 #[test]
 fn kernel_and_underpass_do_the_same_with_random_ipv4_frames() {
     run_all::<V4>(FRAMES);
+}
+
+#[test]
+fn kernel_and_underpass_do_the_same_with_random_ipv6_frames() {
+    run_all::<V6>(FRAMES6);
 }
 
 fn run_all<S: Scenario>(frames: usize) {

@@ -1,6 +1,6 @@
 //! What the test needs to know of a random router and its frames, whatever the family.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fastrand::Rng;
 use ipnet::IpNet;
@@ -8,7 +8,9 @@ use underpass_tests::twin::{Plan, Shot};
 
 use crate::choice::{Choices, Group};
 use crate::frames::Frames;
+use crate::frames6::Frames6;
 use crate::world::World;
+use crate::world6::World6;
 
 /// A random router with its frames.
 pub trait Scenario: Choices {
@@ -68,5 +70,46 @@ impl Scenario for V4 {
 
     fn marker(&self) -> IpNet {
         World::marker().into()
+    }
+}
+
+/// IPv6.
+pub struct V6(World6, Frames6);
+
+impl Choices for V6 {
+    fn groups(&self, destination: IpAddr) -> Vec<Group> {
+        self.0.groups(destination)
+    }
+}
+
+impl Scenario for V6 {
+    const ASKER: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xa0, 0, 0, 0, 0, 1));
+
+    fn random(seed: u64) -> Self {
+        Self(World6::random(seed), Frames6::new(seed))
+    }
+
+    fn plan(&self) -> &Plan {
+        &self.0.plan
+    }
+
+    fn draw(&mut self, tag: u16) -> Shot {
+        self.1.next(&self.0, tag)
+    }
+
+    fn prepare(&mut self) {
+        self.0.plan.commands6.push_str(&self.1.senders());
+    }
+
+    fn change(&mut self, rng: &mut Rng) -> String {
+        self.0.change(rng)
+    }
+
+    fn senders(&mut self) -> String {
+        self.1.senders()
+    }
+
+    fn marker(&self) -> IpNet {
+        World6::marker().into()
     }
 }
