@@ -30,7 +30,7 @@ impl Lookup for FlatTable {
 
 /// The words of the map's one element. Indexes are masked to its size, which the verifier checks.
 struct MapWords {
-    base: *const u32,
+    base: *const u64,
     unit_mask: u32,
 }
 
@@ -48,12 +48,12 @@ impl Words for MapWords {
     fn word(&self, index: u32) -> u32 {
         let index = index & (self.unit_mask * UNIT_WORDS + (UNIT_WORDS - 1));
         // SAFETY: masked to the element's words. Volatile: user space writes them meanwhile.
-        unsafe { self.base.add(index as usize).read_volatile() }
+        unsafe { self.base.cast::<u32>().add(index as usize).read_volatile() }
     }
 
     #[inline(always)]
     fn unit(&self, unit: u32) -> [u64; 2] {
-        let pair = self.base.cast::<u64>();
+        let pair = self.base;
         let at = (unit & self.unit_mask) as usize * 2;
         // SAFETY: masked to the element's units, which are aligned to 16 bytes in the page-aligned element.
         unsafe { [pair.add(at).read_volatile(), pair.add(at + 1).read_volatile()] }
@@ -61,7 +61,7 @@ impl Words for MapWords {
 
     #[inline(always)]
     fn touch(&self, unit: u32) {
-        let line = self.base.cast::<u64>();
+        let line = self.base;
         let at = (unit & self.unit_mask) as usize * 2;
         // SAFETY: as in `unit`; the map has FIB_SLACK bytes more than the mask covers. BPF has no prefetch; a
         // load that nothing depends on is one.

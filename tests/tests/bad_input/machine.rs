@@ -24,7 +24,7 @@ fn somebody_elses_program_is_named_and_left_alone() {
     let port = status.datapath.expect("configured").ports.pop().expect("a port");
     assert!(!port.attached && !port.ingress && !port.egress, "{port:?}");
     let problem = port.problem.expect("it cannot be used");
-    assert!(problem.contains(&format!("eth0 already runs XDP program {id} in driver mode")), "{problem}");
+    assert!(problem.contains(&format!("eth0 already runs XDP program {id} in native mode")), "{problem}");
     let (code, text) = status_command(&agent);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains(&format!("XDP program {id}")), "{text}");
