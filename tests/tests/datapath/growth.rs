@@ -1,7 +1,7 @@
 //! The flat table outgrows its map: a larger one takes its place under traffic.
 
 use underpass::datapath::maps::{FibMaps, PrefixChange};
-use underpass::datapath::probe::{Flow, udp_frame};
+use underpass::datapath::probe::{Addresses, Flow, udp_frame};
 use underpass_common::abi::FIB_BYTES;
 use underpass_common::reason::Reason;
 
@@ -34,8 +34,10 @@ fn table_grows_under_the_ports_and_keeps_its_answers() {
         let flow = Flow {
             source_mac: server,
             destination_mac: own,
-            source: "10.0.0.2".parse().expect("an address"),
-            destination: "10.1.1.1".parse().expect("an address"),
+            addresses: Addresses::V4(
+                "10.0.0.2".parse().expect("an address"),
+                "10.1.1.1".parse().expect("an address"),
+            ),
             source_port: 4096,
             destination_port: 9,
         };
