@@ -167,9 +167,6 @@ fn check_forwardable(key: &str, prefix: &IpNet, findings: &mut Findings) {
             return;
         }
     }
-    if matches!(prefix, IpNet::V6(_)) {
-        findings.warning(key, "this version leaves IPv6 to the kernel: the range has no effect yet");
-    }
 }
 
 /// Protocol numbers of routes (`rtm_protocol`, linux/rtnetlink.h) that belong to somebody else.

@@ -12,21 +12,23 @@ use crate::packet6::{Packet6, append, corrupt, ethernet};
 use crate::world::{PORTS, chance, choose};
 use crate::world6::{World6, behind, subnet};
 
-/// Times that a destination may make the kernel send a redirect: it limits them, six in a burst.
-const REDIRECTS: u32 = 4;
+/// Frames to a destination after which none comes from a neighbour. The kernel allows a destination six
+/// redirects in a burst, and counts those that it then does not send because the source is no neighbour: XDP
+/// forwards such packets, so that with Underpass the seventh redirect may still go out.
+const REDIRECTS: u32 = 5;
 
 /// Draws IPv6 frames for a world.
 #[derive(Debug)]
 pub struct Frames6 {
     seed: u64,
-    on_link_uses: HashMap<Ipv6Addr, u32>,
+    uses: HashMap<Ipv6Addr, u32>,
     neighbours: BTreeMap<Ipv6Addr, usize>,
 }
 
 impl Frames6 {
     /// The frames of a seed.
     pub fn new(seed: u64) -> Self {
-        Self { seed, on_link_uses: HashMap::new(), neighbours: BTreeMap::new() }
+        Self { seed, uses: HashMap::new(), neighbours: BTreeMap::new() }
     }
 
     /// The commands that give the on-link sources that were drawn since a MAC address.
@@ -90,10 +92,8 @@ impl Frames6 {
             _ => rng.u128(..).into(),
         };
         let link = (0..PORTS).find(|port| address == on_link(*port));
-        let uses = self.on_link_uses.entry(destination).or_default();
-        if link.is_some() {
-            *uses += 1;
-        }
+        let uses = self.uses.entry(destination).or_default();
+        *uses += 1;
         if *uses > REDIRECTS || address == destination {
             return remote(port);
         }

@@ -188,7 +188,6 @@ fn agent_log_and_datapath_values() {
                 "4:28: datapath.accelerate[1]: 128.0.0.0/1 overlaps 224.0.0.0/3 (multicast and reserved addresses), which is never forwarded; narrow it",
                 "4:43: datapath.accelerate[2]: 127.0.0.1/32 overlaps 127.0.0.0/8 (loopback), which is never forwarded; narrow it",
                 "4:73: datapath.accelerate[4]: 10.0.0.0/8 is listed twice; remove one",
-                "4:87: warning: datapath.accelerate[5]: this version leaves IPv6 to the kernel: the range has no effect yet",
             ],
         ),
         (
