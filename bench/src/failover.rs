@@ -362,6 +362,10 @@ impl FibMaps for Clocked<'_> {
         self.maps.clear_port(ifindex)
     }
 
+    fn set_own(&mut self, word: u32, bits: u64) -> Result<(), MapError> {
+        self.maps.set_own(word, bits)
+    }
+
     fn contents(&self) -> Result<Contents, MapError> {
         self.maps.contents()
     }

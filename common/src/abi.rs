@@ -40,11 +40,13 @@ pub mod map {
     pub const BUCKETS: &str = "UP_BUCKETS";
     /// `Array<NextHop>`.
     pub const NEXT_HOPS: &str = "UP_NEXT_HOPS";
+    /// `Array<u64>`, [`crate::own::OWN_WORDS`] elements: the filter of own addresses ([`crate::own`]).
+    pub const OWN: &str = "UP_OWN";
     /// `PerCpuArray<Counter>`, index by [`super::counter_index`].
     pub const COUNTERS: &str = "UP_COUNTERS";
     /// All of them. The object pins none by itself: a loader that wants pins gives each a path.
-    pub const ALL: [&str; 10] =
-        [CONTROL, PORTS, TX_PORTS, FIB, FIB4, FIB6, TARGETS, BUCKETS, NEXT_HOPS, COUNTERS];
+    pub const ALL: [&str; 11] =
+        [CONTROL, PORTS, TX_PORTS, FIB, FIB4, FIB6, TARGETS, BUCKETS, NEXT_HOPS, OWN, COUNTERS];
 }
 
 /// Slots for ports. A port lives in the slot `ifindex % PORT_SLOTS`; two managed ports whose

@@ -14,5 +14,6 @@ pub mod checksum;
 pub mod fib;
 pub mod flowhash;
 pub mod nexthop;
+pub mod own;
 pub mod parse;
 pub mod reason;

@@ -84,6 +84,10 @@ pub const PORT_GUARDED4: u32 = 128;
 /// [`Port::flags`]: as [`PORT_GUARDED4`], IPv6 packets.
 pub const PORT_GUARDED6: u32 = 256;
 
+/// [`Port::flags`]: the kernel refuses no IPv4 source of packets from this port but own addresses, all of which
+/// are in the filter ([`crate::own`]), unless the packet could be answered by a redirect.
+pub const PORT_OWN_SOURCES: u32 = 512;
+
 /// Row of the port table; 24 bytes. All zero means "not a managed port".
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use underpass_common::abi::{
 };
 use underpass_common::fib::TargetId;
 use underpass_common::nexthop::{NextHop, Port, Target};
+use underpass_common::own::OWN_WORDS;
 
 /// [`underpass_common::abi::map::CONTROL`].
 #[map]
@@ -60,6 +61,10 @@ pub static UP_BUCKETS: Array<u32> = Array::with_max_entries(BUCKET_ENTRIES, 0);
 /// [`underpass_common::abi::map::NEXT_HOPS`].
 #[map]
 pub static UP_NEXT_HOPS: Array<NextHop> = Array::with_max_entries(NEXT_HOP_ENTRIES, 0);
+
+/// [`underpass_common::abi::map::OWN`].
+#[map]
+pub static UP_OWN: Array<u64> = Array::with_max_entries(OWN_WORDS, 0);
 
 /// [`underpass_common::abi::map::COUNTERS`].
 #[map]

@@ -4,14 +4,16 @@ use aya_ebpf::maps::lpm_trie::Key;
 use underpass_common::fib::{Lookup, TargetId, VIEW_BITS, ViewId};
 use underpass_common::flowhash::seeded;
 use underpass_common::nexthop::{
-    NEXT_HOP_LIVE, PORT_HAIRPIN6, PORT_SEND_REDIRECTS, Port, SOURCE_ON_LINK, SOURCE_VALID, Target, TargetKind,
+    NEXT_HOP_LIVE, PORT_HAIRPIN6, PORT_OWN_SOURCES, PORT_SEND_REDIRECTS, Port, SOURCE_ON_LINK, SOURCE_VALID,
+    Target, TargetKind,
 };
+use underpass_common::own::own_bit;
 use underpass_common::parse::{ETHERNET_LEN, Ipv4, Ipv6, Packet};
 use underpass_common::reason::Reason;
 
 use crate::forward::{Engine, Hop, Steps};
 use crate::frame::Frame;
-use crate::maps::{UP_BUCKETS, UP_CONTROL, UP_FIB4, UP_FIB6, UP_NEXT_HOPS, UP_TARGETS};
+use crate::maps::{UP_BUCKETS, UP_CONTROL, UP_FIB4, UP_FIB6, UP_NEXT_HOPS, UP_OWN, UP_TARGETS};
 
 const KIND_PASS: u32 = TargetKind::Pass as u32;
 const KIND_NEXT_HOP: u32 = TargetKind::NextHop as u32;
@@ -86,9 +88,14 @@ impl<L: Lookup> Engine for Tables<L> {
     }
 
     /// Follows `fib_validate_source`, which looks the source up as if a packet to it had come in on the
-    /// egress port, and the redirect rule of `__mkroute_input`.
+    /// egress port, and the redirect rule of `__mkroute_input`. Where the reverse path is not checked and no
+    /// redirect can be due, the kernel does without that lookup, and so does this.
     #[inline(always)]
     fn source4(&self, packet: &Ipv4, ingress: &Port, egress: &Port, steps: &mut Steps) -> Result<(), Reason> {
+        let hairpin = egress.ifindex == ingress.ifindex && ingress.flags & PORT_SEND_REDIRECTS != 0;
+        if ingress.flags & PORT_OWN_SOURCES != 0 && !hairpin && !may_be_own(packet.source) {
+            return Ok(());
+        }
         let Some(id) = packet.lookup_source(&self.0, egress.view) else {
             return if ingress.rp_filter == RP_FILTER_OFF { Ok(()) } else { Err(Reason::SourceReversePath) };
         };
@@ -98,10 +105,7 @@ impl<L: Lookup> Engine for Tables<L> {
             return Err(Reason::SourceReversePath);
         }
         // An asymmetric source may still be on-link by a less preferred route: left to the kernel too.
-        if egress.ifindex == ingress.ifindex
-            && ingress.flags & PORT_SEND_REDIRECTS != 0
-            && (!symmetric || target.source_flags & SOURCE_ON_LINK != 0)
-        {
+        if hairpin && (!symmetric || target.source_flags & SOURCE_ON_LINK != 0) {
             return Err(Reason::WouldRedirect);
         }
         Ok(())
@@ -124,6 +128,13 @@ impl<L: Lookup> Engine for Tables<L> {
         }
         Ok(())
     }
+}
+
+/// Whether an address may be an own one.
+#[inline(always)]
+fn may_be_own(address: [u8; 4]) -> bool {
+    let (word, bit) = own_bit(address);
+    UP_OWN.get(word).is_none_or(|bits| bits & bit != 0)
 }
 
 /// The target that a source matched, when its route is a unicast one.

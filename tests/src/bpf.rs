@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -23,6 +23,7 @@ use underpass_common::abi::{
 };
 use underpass_common::fib::{TargetId, VIEW_BITS, ViewId, lpm_key4, lpm_key6};
 use underpass_common::nexthop::{NextHop, Port, Target};
+use underpass_common::own::own_bit;
 use underpass_common::reason::Reason;
 
 /// Programs of the agent's object.
@@ -129,6 +130,14 @@ impl DataPlane {
     /// Writes a next-hop row.
     pub fn set_next_hop(&mut self, index: u32, row: NextHop) {
         self.set(map::NEXT_HOPS, index, row);
+    }
+
+    /// Enters an address into the filter of own addresses.
+    pub fn add_own(&mut self, address: Ipv4Addr) {
+        let (word, bit) = own_bit(address.octets());
+        let map = self.ebpf.map(map::OWN).expect("in the object");
+        let before = Array::<_, u64>::try_from(map).expect("an array").get(&word, 0).expect("in range");
+        self.set(map::OWN, word, before | bit);
     }
 
     /// Inserts or replaces a prefix, in the tables of all engines.

@@ -48,6 +48,7 @@ pub struct BpfMaps {
     targets: Array<MapData, Target>,
     buckets: Array<MapData, u32>,
     next_hops: Array<MapData, NextHop>,
+    own: Array<MapData, u64>,
     counters: PerCpuArray<MapData, Counter>,
 }
 
@@ -78,6 +79,7 @@ impl BpfMaps {
             targets: take(&mut ebpf, map::TARGETS)?,
             buckets: take(&mut ebpf, map::BUCKETS)?,
             next_hops: take(&mut ebpf, map::NEXT_HOPS)?,
+            own: take(&mut ebpf, map::OWN)?,
             counters: take(&mut ebpf, map::COUNTERS)?,
             ebpf,
             folder,
@@ -285,12 +287,18 @@ impl FibMaps for BpfMaps {
         close_egress(&mut self.tx_ports, slot)
     }
 
+    fn set_own(&mut self, word: u32, bits: u64) -> Result<(), MapError> {
+        let written = self.own.set(word, bits, 0);
+        written.map_err(|error| failed(map::OWN, "set", word, error))
+    }
+
     fn contents(&self) -> Result<Contents, MapError> {
         let targets: BTreeMap<_, _> = read_array(map::TARGETS, &self.targets)?.into_iter().collect();
         let mut contents = Contents {
             buckets: self.read_buckets(targets.values())?,
             targets,
             next_hops: read_array(map::NEXT_HOPS, &self.next_hops)?.into_iter().collect(),
+            own: read_array(map::OWN, &self.own)?.into_iter().collect(),
             ports: self.ports()?.into_iter().map(|port| (port.ifindex, self.as_open(port))).collect(),
             ..Contents::default()
         };

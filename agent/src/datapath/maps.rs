@@ -48,6 +48,8 @@ pub struct Contents {
     pub next_hops: BTreeMap<u32, NextHop>,
     /// Port rows that are not all zero.
     pub ports: BTreeMap<IfIndex, Port>,
+    /// Words of the filter of own addresses that are not 0.
+    pub own: BTreeMap<u32, u64>,
 }
 
 /// A prefix of a view, and the target that it gets; `None`: it is removed.
@@ -137,6 +139,11 @@ pub trait FibMaps {
     /// # Errors
     /// The kernel refuses.
     fn clear_port(&mut self, ifindex: IfIndex) -> Result<(), MapError>;
+    /// Writes a word of the filter of own addresses.
+    ///
+    /// # Errors
+    /// As [`Self::set_next_hop`].
+    fn set_own(&mut self, word: u32, bits: u64) -> Result<(), MapError>;
     /// Reads everything back.
     ///
     /// # Errors

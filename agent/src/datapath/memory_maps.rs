@@ -331,6 +331,13 @@ impl FibMaps for MemoryMaps {
         Ok(())
     }
 
+    fn set_own(&mut self, word: u32, bits: u64) -> Result<(), MapError> {
+        self.begin("own addresses", "set", word)?;
+        self.contents.own.insert(word, bits);
+        self.contents.own.retain(|_, bits| *bits != 0);
+        Ok(())
+    }
+
     fn contents(&self) -> Result<Contents, MapError> {
         Ok(self.contents.clone())
     }

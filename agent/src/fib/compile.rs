@@ -8,6 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use underpass_common::fib::ViewId;
 
 use super::model::{CompileConfig, Fib, Port, Target};
+use super::own::Own;
 use super::ranges::Ranges;
 pub use super::resolve::resolve;
 use super::resolve::usable_mac;
@@ -43,6 +44,7 @@ pub struct Compiler {
     walks: BTreeMap<ViewId, Walk>,
     /// The tables that the walks refer to.
     tables: Tables,
+    own: Own,
     /// Boundaries that only a full compile changes: ranges and selectors.
     fixed: BTreeSet<IpNet>,
     /// All boundaries.
@@ -69,6 +71,7 @@ impl Compiler {
             egress: BTreeMap::new(),
             walks: BTreeMap::new(),
             tables: Tables::new(),
+            own: Own::default(),
             fixed: BTreeSet::new(),
             boundaries: BTreeSet::new(),
             compiled: false,
@@ -84,7 +87,8 @@ impl Compiler {
     /// Brings the table up to date with `state`, of which `delta` changed since the last call.
     pub fn update(&mut self, state: &State, delta: &Delta) -> FibDelta {
         let replugged = |&index| self.managed.get(&index) != self.manage(index, state).as_ref();
-        if !self.compiled || delta.full || delta.interfaces.iter().any(replugged) {
+        let partial = self.compiled && !delta.full && !delta.interfaces.iter().any(replugged);
+        if !partial || !self.refresh_own(delta, state) {
             self.compile(state);
             self.compiled = true;
             return FibDelta { full: true, ..FibDelta::default() };
@@ -114,8 +118,12 @@ impl Compiler {
         let hosts = resolved.filter(|neighbour| self.egress.contains_key(&neighbour.ifindex));
         self.boundaries.extend(hosts.map(|neighbour| IpNet::from(neighbour.address)));
 
-        self.fib.ports =
-            views.into_iter().filter_map(|(index, view)| Some((index, port(index, view, state)?))).collect();
+        self.own = Own::new(state);
+        self.fib.own = self.own.filter();
+        let all = self.own.is_all();
+        let ports =
+            views.into_iter().filter_map(|(index, view)| Some((index, port(index, view, all, state)?)));
+        self.fib.ports = ports.collect();
         let views = self.walks.keys();
         let all = views.flat_map(|&view| self.boundaries.iter().map(move |&prefix| (view, prefix)));
         self.fib.prefixes = all.filter_map(|key| Some((key, self.target(key, state)?))).collect();
@@ -141,6 +149,15 @@ impl Compiler {
         views
     }
 
+    /// Brings own addresses up to date. `false`: they now concern all ports, which a full compile looks at.
+    fn refresh_own(&mut self, delta: &Delta, state: &State) -> bool {
+        let before = self.own.is_all();
+        if self.own.refresh(delta, state) {
+            self.fib.own = self.own.filter();
+        }
+        self.own.is_all() == before
+    }
+
     /// Brings port rows up to date. Gives the prefixes that lead out by a port whose MTU changed.
     fn refresh_interfaces(
         &mut self,
@@ -151,7 +168,7 @@ impl Compiler {
         let mut dirty = BTreeSet::new();
         for &index in interfaces {
             let Some(view) = self.fib.ports.get(&index).map(|port| port.view) else { continue };
-            if let Some(port) = port(index, view, state)
+            if let Some(port) = port(index, view, self.own.is_all(), state)
                 && self.fib.ports.insert(index, port.clone()) != Some(port)
             {
                 changes.ports.insert(index);
@@ -264,8 +281,8 @@ impl Compiler {
     }
 }
 
-/// A port's row.
-fn port(index: IfIndex, view: ViewId, state: &State) -> Option<Port> {
+/// A port's row. `all_own`: as [`Own::is_all`].
+fn port(index: IfIndex, view: ViewId, all_own: bool, state: &State) -> Option<Port> {
     let link = state.links.get(&index)?;
     let conf = state.ipv4_conf.get(&index).copied().unwrap_or_default();
     let mac = link.mac?;
@@ -277,7 +294,16 @@ fn port(index: IfIndex, view: ViewId, state: &State) -> Option<Port> {
     };
     let hairpin6 = !state.rules.iter().any(names_interface);
     let rp_filter = rp_filter(conf.rp_filter, has_ipv4_address(index, state));
-    Some(Port { mac, view, rp_filter, send_redirects: conf.send_redirects, ingress, ingress6, hairpin6 })
+    Some(Port {
+        mac,
+        view,
+        rp_filter,
+        send_redirects: conf.send_redirects,
+        ingress,
+        ingress6,
+        hairpin6,
+        own_sources: rp_filter == 0 && all_own,
+    })
 }
 
 /// On an interface without an IPv4 address the kernel takes loose for strict (`no_addr` in

@@ -8,6 +8,7 @@
 
 pub mod compile;
 pub mod model;
+mod own;
 mod ranges;
 pub mod resolve;
 mod rules;

@@ -75,7 +75,13 @@ pub struct Port {
     /// No IPv6 rule tells interfaces apart, so that the port's view also holds for the route by which the
     /// kernel decides about a redirect (`ndisc_send_redirect`).
     pub hairpin6: bool,
+    /// The kernel refuses no IPv4 source but those of [`Fib::own`]: it does not check the reverse path, and
+    /// nothing of the rules and routes makes it look a source up.
+    pub own_sources: bool,
 }
+
+/// The filter of own addresses ([`underpass_common::own`]): its words that are not 0.
+pub type OwnFilter = BTreeMap<u32, u64>;
 
 /// The compiled table: every address of every view maps to the target of its longest prefix; an
 /// address without one is left to the kernel.
@@ -85,6 +91,8 @@ pub struct Fib {
     pub ports: BTreeMap<IfIndex, Port>,
     /// Prefixes by view.
     pub prefixes: BTreeMap<(ViewId, IpNet), Target>,
+    /// Addresses that the kernel does not take packets from.
+    pub own: OwnFilter,
 }
 
 /// A next-hop row's content, as far as the neighbour and link tables decide it.

@@ -259,10 +259,21 @@ fn selectors(rule: &Rule, ingress: Ingress<'_>) -> Option<bool> {
 /// added or removed, the kernel keeps tables local and main in one trie, and the longest prefix of
 /// both wins (`fib_trie_unmerge`, `net/ipv4/fib_trie.c`). Equal rules do not tell whether that is so;
 /// it makes a difference only where table local forwards or throws, which is left to the kernel.
-fn is_default(rules: &[&Rule]) -> bool {
+pub fn is_default(rules: &[&Rule]) -> bool {
     let expected = [(0, TABLE_LOCAL), (32766, TABLE_MAIN), (32767, TABLE_DEFAULT)];
     rules.len() == expected.len()
         && rules.iter().zip(expected).all(|(rule, (priority, table))| {
-            rule.priority == priority && rule.action == RuleAction::Table(table)
+            rule.priority == priority && rule.action == RuleAction::Table(table) && is_unconditional(rule)
         })
+}
+
+/// Whether a rule matches every packet, and takes every answer.
+const fn is_unconditional(rule: &Rule) -> bool {
+    rule.source.is_none()
+        && rule.destination.is_none()
+        && rule.input_interface.is_none()
+        && rule.output_interface.is_none()
+        && rule.mark.is_none()
+        && rule.suppress_prefix_length.is_none()
+        && !(rule.invert || rule.l3mdev || rule.has_other_selector || rule.suppress_interface_group)
 }

@@ -187,6 +187,7 @@ fn read_route(words: &mut Words<'_>) -> Route {
     let kind = match first {
         "local" => RouteType::Local,
         "broadcast" => RouteType::Broadcast,
+        "multicast" => RouteType::Multicast,
         "blackhole" => RouteType::Blackhole,
         "unreachable" => RouteType::Unreachable,
         "prohibit" => RouteType::Prohibit,

@@ -16,6 +16,7 @@
 //!   the kernel would not use.
 
 pub mod buckets;
+mod own;
 mod ports;
 mod prefixes;
 mod rows;
@@ -33,6 +34,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use underpass_common::fib::{TargetId, ViewId};
 
+use self::own::Own;
 use self::ports::Ports;
 use self::prefixes::{Key, Prefixes};
 use self::rows::Rows;
@@ -74,6 +76,7 @@ struct Reach<'a> {
 /// Brings the maps to the compiled table.
 #[derive(Clone, Debug)]
 pub struct XdpReconciler {
+    own: Own,
     ports: Ports,
     rows: Rows,
     targets: Targets,
@@ -99,6 +102,7 @@ impl XdpReconciler {
         Ok(Self {
             rows: Rows::adopt(capacity, &found),
             targets: Targets::adopt(capacity, &found),
+            own: Own::adopt(found.own),
             ports: Ports::adopt(found.ports),
             prefixes: Prefixes::adopt(found.prefixes),
             reached: None,
@@ -163,7 +167,8 @@ impl XdpReconciler {
                 && self.prefixes.is_synced()
                 && self.targets.is_synced()
                 && self.rows.is_synced()
-                && self.ports.is_synced(),
+                && self.ports.is_synced()
+                && self.own.is_synced(),
         }
     }
 
@@ -175,6 +180,7 @@ impl XdpReconciler {
             || self.targets.is_stale()
             || self.rows.is_stale()
             || self.ports.is_stale()
+            || !self.own.is_complete()
     }
 
     /// What XDP does with packets to exactly this prefix; `None` when it is not in the table.
@@ -247,7 +253,8 @@ impl XdpReconciler {
         all_rows: bool,
     ) -> Outcome {
         let mut writer = Writer::new(maps);
-        self.ports.open(fib, environment, &mut writer);
+        self.own.open(&fib.own, &mut writer);
+        self.ports.open(fib, environment, self.own.is_complete(), &mut writer);
         let reach = self.reach(environment);
         let reached = Some((reach.egress.clone(), reach.numbers.clone()));
         let moved = self.reached != reached;
@@ -266,6 +273,7 @@ impl XdpReconciler {
         self.retry_starved(fib, &reach, &mut writer);
         self.end_adoption(&mut writer);
         self.ports.finish(&self.rows, &mut writer);
+        self.own.finish(&mut writer);
         if self.resting() >= RESTING_LIMIT {
             self.grace(&mut writer);
         }

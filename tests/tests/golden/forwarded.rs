@@ -1,15 +1,15 @@
 //! Packets that XDP forwards.
 
 use underpass_common::abi::BUCKET_ENTRIES;
-use underpass_common::nexthop::{PORT_SEND_REDIRECTS, PORT_TX, Port, Target, TargetKind};
+use underpass_common::nexthop::{PORT_OWN_SOURCES, PORT_SEND_REDIRECTS, PORT_TX, Port, Target, TargetKind};
 use underpass_common::reason::Reason;
 use underpass_tests::bpf::DataPlane;
 use underpass_tests::packet::{FrameBuilder, Transport};
 
 use crate::fixture::{
     ASYMMETRIC_SOURCE, ASYMMETRIC_TARGET, Answer, BY_INGRESS, CASE_TARGET, Case, EGRESS_ROW, EGRESS_TARGET,
-    HAIRPIN, HAIRPIN_ROW, HAIRPIN_TARGET, INGRESS_VIEW, ON_LINK, Ports, SOURCE_TARGET, Setup, by_egress,
-    by_ingress, check, frame, ingress_port, network, pass, prepare,
+    HAIRPIN, HAIRPIN_ROW, HAIRPIN_TARGET, INGRESS_VIEW, ON_LINK, Ports, SOURCE, SOURCE_TARGET, Setup,
+    by_egress, by_ingress, check, frame, ingress_port, network, pass, prepare,
 };
 
 const UDP: Transport = Transport::UdpWithoutChecksum { source: 4000, destination: 53 };
@@ -110,6 +110,11 @@ pub fn cases(ports: Ports) -> Vec<Case> {
     );
     unknown_hairpin.answer.source_target = 0;
     cases.push(unknown_hairpin);
+    let mut unasked = redirected("only own sources are refused, and it is none", &frame(), unasked, ports);
+    unasked.answer.source_target = 0;
+    cases.push(unasked);
+    cases.push(redirected("a source with an own address's bit is looked up", &frame(), shared_bit, ports));
+    cases.push(hairpin("a hairpin's source is looked up", frame(), own_sources, Reason::ForwardedTx));
     let mut group = redirected("group of one bucket", &frame(), one_bucket, ports);
     group.answer.target = CASE_TARGET;
     cases.push(group);
@@ -142,6 +147,23 @@ fn loose(data_plane: &mut DataPlane, _: Ports) {
 
 fn unfiltered(data_plane: &mut DataPlane, _: Ports) {
     data_plane.set_port(Port { rp_filter: 0, ..ingress_port() });
+}
+
+/// The kernel does not check the reverse path.
+fn own_sources(data_plane: &mut DataPlane, _: Ports) {
+    let flags = ingress_port().flags | PORT_OWN_SOURCES;
+    data_plane.set_port(Port { rp_filter: 0, flags, ..ingress_port() });
+}
+
+/// As [`own_sources`], with a source that no packet may have whom anybody asks about.
+fn unasked(data_plane: &mut DataPlane, ports: Ports) {
+    own_sources(data_plane, ports);
+    data_plane.set_target(SOURCE_TARGET, pass(Reason::Refused, 0, 0));
+}
+
+fn shared_bit(data_plane: &mut DataPlane, ports: Ports) {
+    own_sources(data_plane, ports);
+    data_plane.add_own(SOURCE);
 }
 
 fn one_bucket(data_plane: &mut DataPlane, _: Ports) {

@@ -5,7 +5,8 @@ mod headers;
 use underpass_common::abi::{BUCKET_ENTRIES, Control};
 use underpass_common::fib::flat::MAX_TARGET;
 use underpass_common::nexthop::{
-    NextHop, PORT_EGRESS, PORT_GUARDED4, PORT_INGRESS, PORT_INGRESS6, Port, Target, TargetKind,
+    NextHop, PORT_EGRESS, PORT_GUARDED4, PORT_INGRESS, PORT_INGRESS6, PORT_OWN_SOURCES, Port, Target,
+    TargetKind,
 };
 use underpass_common::reason::Reason;
 use underpass_tests::bpf::{DataPlane, INGRESS_IFINDEX};
@@ -13,7 +14,7 @@ use underpass_tests::packet::FrameBuilder;
 
 use crate::fixture::{
     ASYMMETRIC_SOURCE, ASYMMETRIC_TARGET, Answer, BY_INGRESS, CASE_TARGET, Case, EGRESS_ROW, EGRESS_TARGET,
-    HAIRPIN, HAIRPIN_ROW, HAIRPIN_TARGET, INGRESS_VIEW, ON_LINK, Ports, SOURCE_TARGET, Setup, check,
+    HAIRPIN, HAIRPIN_ROW, HAIRPIN_TARGET, INGRESS_VIEW, ON_LINK, Ports, SOURCE, SOURCE_TARGET, Setup, check,
     egress_port, egress_row, frame, ingress_port, network, pass,
 };
 
@@ -305,6 +306,18 @@ fn by_source(ports: Ports) -> Vec<Case> {
             |d, _| {
                 own(d);
                 d.set_port(Port { rp_filter: 0, ..ingress_port() });
+            },
+            Reason::SourceInvalid,
+            forward(SOURCE_TARGET),
+        ),
+        case(
+            "own address as source, where only those are refused",
+            &frame(),
+            |d, _| {
+                own(d);
+                d.add_own(SOURCE);
+                let flags = ingress_port().flags | PORT_OWN_SOURCES;
+                d.set_port(Port { rp_filter: 0, flags, ..ingress_port() });
             },
             Reason::SourceInvalid,
             forward(SOURCE_TARGET),

@@ -4,6 +4,7 @@ mod cases;
 mod facts;
 mod increments;
 mod naive;
+mod own;
 mod property;
 
 use std::net::IpAddr;

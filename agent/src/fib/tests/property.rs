@@ -242,6 +242,7 @@ fn follow(copy: &mut Fib, fib: &Fib, delta: &FibDelta) {
         copy.clone_from(fib);
         return;
     }
+    copy.own.clone_from(&fib.own);
     for key in &delta.prefixes {
         match fib.prefixes.get(key) {
             Some(target) => copy.prefixes.insert(*key, target.clone()),
@@ -301,6 +302,7 @@ proptest! {
             let mut fresh = Compiler::new(config.clone());
             fresh.update(&state, &Delta::full());
             prop_assert_eq!(without_ids(compiler.fib()), without_ids(fresh.fib()));
+            prop_assert_eq!(&compiler.fib().own, &fresh.fib().own);
             let used: BTreeSet<ViewId> = compiler.fib().ports.values().map(|port| port.view).collect();
             prop_assert!(compiler.fib().prefixes.keys().all(|(view, _)| used.contains(view)), "no view is left behind");
         }

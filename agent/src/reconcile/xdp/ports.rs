@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use underpass_common::nexthop::{
     PORT_EGRESS, PORT_EGRESS_FRAGMENTS, PORT_GUARDED4, PORT_GUARDED6, PORT_HAIRPIN6, PORT_INGRESS,
-    PORT_INGRESS6, PORT_SEND_REDIRECTS, PORT_TX, Port as RawPort,
+    PORT_INGRESS6, PORT_OWN_SOURCES, PORT_SEND_REDIRECTS, PORT_TX, Port as RawPort,
 };
 
 use super::Environment;
@@ -36,8 +36,9 @@ impl Ports {
 
     /// Before the other tables: opens ports for frames that are going to be redirected to them, and
     /// stops taking packets from ports that change their number or are no longer to be used.
-    pub fn open(&mut self, fib: &Fib, environment: Environment<'_>, writer: &mut Writer<'_>) {
-        self.want = wanted(fib, environment);
+    /// `own`: the filter of own addresses is complete.
+    pub fn open(&mut self, fib: &Fib, environment: Environment<'_>, own: bool, writer: &mut Writer<'_>) {
+        self.want = wanted(fib, environment, own);
         for (ifindex, written) in self.written.clone() {
             let want = self.want.get(&ifindex).copied().unwrap_or_default();
             let kept = if want.number == written.number { want.flags & TAKES } else { 0 };
@@ -47,8 +48,9 @@ impl Ports {
         }
         for (ifindex, written) in self.written.clone() {
             let want = self.want.get(&ifindex).map_or(0, |want| want.flags);
-            if want & !written.flags & GUARDS != 0 {
-                self.write(RawPort { flags: written.flags | want & GUARDS, ..written }, writer);
+            let kept = written.flags & (!PORT_OWN_SOURCES | want) | want & GUARDS;
+            if kept != written.flags {
+                self.write(RawPort { flags: kept, ..written }, writer);
             }
         }
         for (ifindex, want) in self.want.clone() {
@@ -117,7 +119,7 @@ impl Ports {
 }
 
 /// The rows of the ports that exist, are named in the configuration and run our program.
-fn wanted(fib: &Fib, environment: Environment<'_>) -> BTreeMap<IfIndex, RawPort> {
+fn wanted(fib: &Fib, environment: Environment<'_>, own: bool) -> BTreeMap<IfIndex, RawPort> {
     let mut rows = BTreeMap::new();
     for (ifindex, port) in &fib.ports {
         let Some(facts) = environment.ports.get(ifindex).filter(|facts| facts.attached) else {
@@ -131,6 +133,7 @@ fn wanted(fib: &Fib, environment: Environment<'_>) -> BTreeMap<IfIndex, RawPort>
             (PORT_EGRESS, facts.egress),
             (PORT_TX, facts.tx),
             (PORT_SEND_REDIRECTS, port.send_redirects),
+            (PORT_OWN_SOURCES, own && port.own_sources),
         ];
         let flags = flags.iter().filter(|(_, set)| *set).fold(0, |flags, (flag, _)| flags | flag);
         let row = RawPort {

@@ -1,5 +1,6 @@
 //! Tables of situations; [`properties`] has random ones.
 
+mod own;
 mod properties;
 mod world;
 

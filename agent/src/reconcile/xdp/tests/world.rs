@@ -116,6 +116,7 @@ impl World {
             ingress: true,
             ingress6: true,
             hairpin6: true,
+            own_sources: true,
         };
         self.fib.ports.insert(ifindex, port);
     }
@@ -320,6 +321,9 @@ impl FibMaps for Observed<'_> {
     }
     fn clear_port(&mut self, ifindex: IfIndex) -> Result<(), MapError> {
         self.maps.clear_port(ifindex)
+    }
+    fn set_own(&mut self, word: u32, bits: u64) -> Result<(), MapError> {
+        self.maps.set_own(word, bits)
     }
     fn contents(&self) -> Result<Contents, MapError> {
         self.maps.contents()
