@@ -99,9 +99,9 @@ impl BpfMaps {
         }
     }
 
-    /// Makes room in the flat table: by a grace period when much of it only rests, else by the next size
-    /// class. `false`: there is none to be had.
-    fn make_room(&mut self) -> bool {
+    /// Makes room in the flat table for so many more prefixes: by a grace period when much of it only rests,
+    /// else by a larger size class. `false`: there is none to be had.
+    fn make_room(&mut self, more: usize) -> bool {
         let PrefixTable::Flat(table) = &mut self.prefixes else { return false };
         let Usage { capacity, resting, .. } = table.usage();
         if resting >= capacity / RESTING_SHARE {
@@ -109,7 +109,7 @@ impl BpfMaps {
             table.rested();
             return true;
         }
-        match growth::grow(&self.folder, table) {
+        match growth::grow(&self.folder, table, more) {
             Ok((ebpf, copy)) => {
                 self.ebpf = ebpf;
                 **table = copy;
@@ -126,7 +126,7 @@ impl BpfMaps {
     fn change(&mut self, change: PrefixChange) -> Result<(), MapError> {
         loop {
             match self.prefixes.set(change) {
-                Err(error) if error.source.kind() == io::ErrorKind::StorageFull && self.make_room() => {}
+                Err(error) if error.source.kind() == io::ErrorKind::StorageFull && self.make_room(1) => {}
                 result => break result,
             }
         }
@@ -231,13 +231,14 @@ impl FibMaps for BpfMaps {
     fn set_prefixes(&mut self, changes: &[PrefixChange]) -> Vec<Result<(), MapError>> {
         let mut results: Vec<Result<(), MapError>> = Vec::with_capacity(changes.len());
         if let PrefixTable::Flat(table) = &mut self.prefixes {
-            let refused = table.set_all(changes);
+            let refused = table.set_whole(changes);
             if refused.is_empty() {
                 results.resize_with(changes.len(), || Ok(()));
                 self.tidy();
                 return results;
             }
-            if refused.iter().any(|(_, refusal)| *refusal == Refusal::Full) && self.make_room() {
+            let full = refused.iter().filter(|(_, refusal)| *refusal == Refusal::Full).count();
+            if full > 0 && self.make_room(full) {
                 // Those that were made already are made again, which changes nothing.
                 return self.set_prefixes(changes);
             }

@@ -24,6 +24,10 @@ use crate::sys::mapping::Mapping;
 /// Pin of a map that is being filled.
 pub const NEXT: &str = "UP_FIB_NEXT";
 
+/// What a prefix takes at least when it does not share its answer with its neighbours: the dense /26 of
+/// a cluster 10 bytes, those of the Internet twice that.
+const BYTES_PER_PREFIX: u64 = 10;
+
 /// A table cannot grow.
 #[derive(Debug, thiserror::Error)]
 pub enum GrowthError {
@@ -58,6 +62,15 @@ pub fn ensure(folder: &Path) -> Result<u32, LoadError> {
     Ok(info.value_size().saturating_sub(FIB_SLACK))
 }
 
+/// The size class, in bytes, that comes after `size` and is likely to hold so many prefixes; the largest when
+/// none is. `None`: `size` is the largest already.
+fn class(size: u64, prefixes: usize) -> Option<u32> {
+    let wanted = (prefixes as u64).saturating_mul(BYTES_PER_PREFIX);
+    let mut larger = FIB_BYTES.into_iter().filter(|bytes| u64::from(*bytes) > size);
+    let largest = larger.clone().next_back();
+    larger.find(|bytes| u64::from(*bytes) >= wanted).or(largest)
+}
+
 /// Makes a map of `bytes` bytes for the flat table and pins it.
 fn create(bytes: u32, path: &Path) -> Result<(), LoadError> {
     let object = Object::parse(OBJECT).map_err(|error| LoadError::Object(error.to_string()))?;
@@ -75,14 +88,17 @@ fn create(bytes: u32, path: &Path) -> Result<(), LoadError> {
     data.pin(path).map_err(|error| LoadError::Object(format!("cannot pin {}: {error}", path.display())))
 }
 
-/// The same table in a map of the next class, with programs that read it on every port. What the old
+/// The same table in a map of a larger class, the first that may hold `more` further prefixes, with programs that read it on every port. What the old
 /// programs and the old map are is given up by dropping them.
 ///
 /// # Errors
 /// Nothing has changed then.
-pub fn grow(folder: &Path, table: &FlatTable<Mapping>) -> Result<(Ebpf, FlatTable<Mapping>), GrowthError> {
-    let size = table.usage().capacity;
-    let larger = FIB_BYTES.into_iter().find(|bytes| u64::from(*bytes) > size).ok_or(GrowthError::Largest)?;
+pub fn grow(
+    folder: &Path,
+    table: &FlatTable<Mapping>,
+    more: usize,
+) -> Result<(Ebpf, FlatTable<Mapping>), GrowthError> {
+    let larger = class(table.usage().capacity, table.len() + more).ok_or(GrowthError::Largest)?;
     let next = pins::map(folder, NEXT);
     pins::remove(&next)?;
     create(larger, &next)?;
@@ -102,4 +118,26 @@ pub fn grow(folder: &Path, table: &FlatTable<Mapping>) -> Result<(Ebpf, FlatTabl
     }
     tracing::info!(bytes = larger, "the prefix table has grown");
     Ok((ebpf, copy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_that_may_hold_the_prefixes() {
+        const MIB: u64 = 1 << 20;
+        for (size, prefixes, expected) in [
+            (2 * MIB, 1, Some(8)),
+            (2 * MIB, 800_000, Some(8)),
+            (2 * MIB, 1_000_000, Some(32)),
+            (8 * MIB, 1_000_000, Some(32)),
+            (2 * MIB, 100_000_000, Some(64)),
+            (32 * MIB, 1, Some(64)),
+            (64 * MIB, 1, None),
+        ] {
+            let found = class(size, prefixes).map(|bytes| bytes >> 20);
+            assert_eq!(found, expected, "{prefixes} prefixes after {size} bytes");
+        }
+    }
 }

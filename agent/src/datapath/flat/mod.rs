@@ -145,6 +145,17 @@ impl<M: Memory> FlatTable<M> {
     /// rebuilt. Where there is no room for that they are made in their order, up to the first that is
     /// refused. Gives those that were not made, by position.
     pub fn set_all(&mut self, changes: &[Change]) -> Vec<(usize, Refusal)> {
+        self.set_by_view(changes, true)
+    }
+
+    /// As [`Self::set_all`], but a view that is to be rebuilt and has no room for it is left as it is: for
+    /// who can offer a larger table.
+    pub fn set_whole(&mut self, changes: &[Change]) -> Vec<(usize, Refusal)> {
+        self.set_by_view(changes, false)
+    }
+
+    /// `partly`: what does not fit as a whole goes in as far as it can.
+    fn set_by_view(&mut self, changes: &[Change], partly: bool) -> Vec<(usize, Refusal)> {
         let mut refused = Vec::new();
         let mut by_tree: BTreeMap<(ViewId, bool), Vec<usize>> = BTreeMap::new();
         for (at, ((view, prefix), target)) in changes.iter().enumerate() {
@@ -154,10 +165,11 @@ impl<M: Memory> FlatTable<M> {
             }
         }
         for ((view, ipv6), places) in by_tree {
-            if self.rebuild_with(view, ipv6, changes, &places).is_some() {
-                continue;
-            }
-            let mut stopped = None;
+            let mut stopped = match self.rebuild_with(view, ipv6, changes, &places) {
+                Some(Ok(())) => continue,
+                Some(Err(full)) if !partly => Some(full.into()),
+                Some(Err(_)) | None => None,
+            };
             for at in places {
                 let (key, target) = changes[at];
                 stopped = stopped.or_else(|| self.set(key, target).err());
@@ -167,9 +179,17 @@ impl<M: Memory> FlatTable<M> {
         refused
     }
 
-    /// Makes all changes of one view and family at once; `None` when they are too few for that, or there
-    /// is no room for the old nodes beside the new.
-    fn rebuild_with(&mut self, view: ViewId, ipv6: bool, changes: &[Change], places: &[usize]) -> Option<()> {
+    /// Makes all changes of one view and family at once; `None` when they are too few for that.
+    ///
+    /// # Errors
+    /// There is no room for the old nodes beside the new.
+    fn rebuild_with(
+        &mut self,
+        view: ViewId,
+        ipv6: bool,
+        changes: &[Change],
+        places: &[usize],
+    ) -> Option<Result<(), Full>> {
         let Self { store, space, ipv4, ipv6: trees6 } = self;
         let chosen =
             || places.iter().map(|at| changes[*at]).map(|((_, prefix), target)| (prefix.trunc(), target));
@@ -193,6 +213,17 @@ impl<M: Memory> FlatTable<M> {
     /// After a grace period: what readers were in before it can be used again.
     pub fn rested(&mut self) {
         self.space.rested();
+    }
+
+    /// Number of prefixes.
+    pub fn len(&self) -> usize {
+        let trees = self.ipv4.values().map(|tree| tree.prefixes().len());
+        trees.chain(self.ipv6.values().map(|tree| tree.prefixes().len())).sum()
+    }
+
+    /// Whether there is no prefix.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// What the words answer: as the program finds it.
@@ -254,9 +285,9 @@ fn rebuild<A: Address, M: Memory>(
     store: &Store<M>,
     space: &mut Space,
     changes: impl Iterator<Item = ((A, u8), Option<TargetId>)>,
-) -> Option<()> {
+) -> Option<Result<(), Full>> {
     let changes: Vec<_> = changes.collect();
-    tree.is_worth_rebuilding(changes.len()).then(|| tree.set_all(store, space, &changes).ok()).flatten()
+    tree.is_worth_rebuilding(changes.len()).then(|| tree.set_all(store, space, &changes))
 }
 
 fn entries<A: Address>(trees: &BTreeMap<ViewId, Tree<A>>) -> impl Iterator<Item = (Key, TargetId)> + '_ {

@@ -1,6 +1,7 @@
 //! The prefixes of one view and family, and the nodes that stand for them.
 
 use std::collections::BTreeMap;
+use std::mem;
 
 use underpass_common::fib::TargetId;
 use underpass_common::fib::flat::{Kind, Pointer, Slot};
@@ -78,13 +79,15 @@ impl<A: Address> Tree<A> {
         space: &mut Space,
         changes: &[((A, u8), Option<TargetId>)],
     ) -> Result<(), Full> {
-        let before: Vec<_> =
-            changes.iter().map(|(prefix, target)| (*prefix, self.note(*prefix, *target))).collect();
+        // Collected as a whole: insertions one by one would take longer than the nodes. Of equal prefixes the
+        // last one counts.
+        let known = self.prefixes.iter().map(|(prefix, target)| (*prefix, Some(*target)));
+        let all: BTreeMap<_, _> = known.chain(changes.iter().copied()).collect();
+        let all = all.into_iter().filter_map(|(prefix, target)| Some((prefix, target?))).collect();
+        let before = mem::replace(&mut self.prefixes, all);
         let done = self.rebuild(store, space);
         if done.is_err() {
-            for (prefix, target) in before.into_iter().rev() {
-                self.note(prefix, target);
-            }
+            self.prefixes = before;
         }
         done
     }

@@ -67,13 +67,13 @@ impl Prefixes {
     /// other way round, every address has its old or its new answer at any time, never that of a
     /// third prefix.
     pub fn publish(&mut self, targets: &mut Targets, writer: &mut Writer<'_>) {
+        self.place_all(targets, writer);
         let mut queue: BTreeSet<ByLength> = self
             .dirty
             .iter()
             .filter(|key| self.wanted.contains_key(*key))
             .map(|key| by_length(*key))
             .collect();
-        self.place_all(&queue, targets, writer);
         while let Some((_, key)) = queue.pop_first() {
             let Some(want) = self.wanted.get(&key).copied() else { continue };
             let id = if targets.is_written(want) && !self.covers_unplaced(&key) { want } else { 0 };
@@ -92,27 +92,42 @@ impl Prefixes {
         self.evict(targets, writer);
     }
 
-    /// Brings all of these to their targets, as far as that is possible at once.
-    fn place_all(&mut self, queue: &BTreeSet<ByLength>, targets: &mut Targets, writer: &mut Writer<'_>) {
-        if queue.len() < AT_ONCE || !self.unplaced.is_empty() {
+    /// Brings all prefixes to their targets, as far as that is possible at once.
+    fn place_all(&mut self, targets: &mut Targets, writer: &mut Writer<'_>) {
+        if self.dirty.len() < AT_ONCE || !self.unplaced.is_empty() {
             return;
         }
-        let changes: Vec<PrefixChange> = queue
-            .iter()
-            .filter_map(|(_, key)| {
-                let want = *self.wanted.get(key)?;
-                let id = if targets.is_written(want) { want } else { 0 };
-                (self.installed.get(key) != Some(&id)).then_some((*key, Some(id)))
-            })
-            .collect();
-        let installed = &mut self.installed;
-        writer.write_prefixes(&changes, |(key, target)| {
-            let Some(id) = target else { return };
+        let change = |key: &Key| {
+            let want = *self.wanted.get(key)?;
+            let id = if targets.is_written(want) { want } else { 0 };
+            (self.installed.get(key) != Some(&id)).then_some((*key, Some(id)))
+        };
+        let mut changes: Vec<PrefixChange> = self.dirty.iter().filter_map(change).collect();
+        changes.sort_by_key(|((_, prefix), _)| Reverse(prefix.prefix_len()));
+        let mut placed = Vec::with_capacity(changes.len());
+        writer.write_prefixes(&changes, |(key, target)| placed.extend(target.map(|id| (*key, id))));
+        self.note_placed(placed, targets);
+        let is_done = |key: &Key, want: &TargetId| {
+            targets.is_written(*want) && self.installed.get(key) == Some(want)
+        };
+        let (dirty, wanted) = (&mut self.dirty, &self.wanted);
+        dirty.retain(|key| !wanted.get(key).is_some_and(|want| is_done(key, want)));
+    }
+
+    /// Notes what the map holds now. A large part of the table is merged in one pass: insertions one by one
+    /// would take most of a first synchronization.
+    fn note_placed(&mut self, placed: Vec<(Key, TargetId)>, targets: &mut Targets) {
+        for (key, id) in &placed {
             targets.hold(*id);
-            if let Some(before) = installed.insert(*key, *id) {
-                targets.unhold(before);
+            if let Some(before) = self.installed.get(key) {
+                targets.unhold(*before);
             }
-        });
+        }
+        if placed.len() >= self.installed.len() / 8 {
+            self.installed.append(&mut placed.into_iter().collect());
+        } else {
+            self.installed.extend(placed);
+        }
     }
 
     /// Removes all of these, as far as that is possible at once: when nothing else is under way that a

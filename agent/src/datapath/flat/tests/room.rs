@@ -41,6 +41,8 @@ fn a_change_that_does_not_fit_changes_nothing() {
 fn a_batch_that_does_not_fit_goes_in_as_far_as_it_can() {
     let (mut table, mut model) = (FlatTable::new(heap(70_000)), Model::default());
     let changes: Vec<Change> = hosts(4000).map(|key| (key, Some(3))).collect();
+    assert_eq!(table.set_whole(&changes).len(), 4000, "all or nothing");
+    assert!(table.is_empty());
     let refused = table.set_all(&changes);
     assert!(!refused.is_empty() && refused.len() < 4000, "{}", refused.len());
     for (at, change) in changes.iter().enumerate() {
