@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 use aya::Ebpf;
-use aya::maps::{Array, PerCpuArray};
+use aya::maps::{Array, DevMap, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
@@ -145,8 +145,12 @@ impl Traffic {
         let mut generators = Array::try_from(object::map(&mut self.object, bench::map::GENERATOR)?)?;
         for (index, cpu) in numbers.iter().enumerate() {
             let peer = numbers[(index + 1) % numbers.len()];
-            let start = Generator { frames, peer, ..frame::generator(&frame, ifindex) };
+            let start = Generator { frames, peer, ..frame::generator(&frame) };
             generators.set(*cpu, start, 0)?;
+        }
+        let mut devices = DevMap::try_from(object::map(&mut self.object, bench::map::TX)?)?;
+        for cpu in &numbers {
+            devices.set(*cpu, ifindex, None, 0)?;
         }
         let program = object::xdp(&mut self.object, generate(self.family))?;
         let repeat = if cpus.len() > 1 { frames + SLACK } else { frames };

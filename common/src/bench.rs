@@ -22,6 +22,8 @@ pub mod program {
 pub mod map {
     /// `Array<Generator>`, [`super::GENERATORS`] elements, one per processor.
     pub const GENERATOR: &str = "BENCH_GENERATOR";
+    /// `DevMap`, [`super::GENERATORS`] elements: where each generator sends to.
+    pub const TX: &str = "BENCH_TX";
     /// `Array<[u32; DESTINATIONS]>`, one element: the addresses, each in network order in memory.
     pub const DESTINATIONS: &str = "BENCH_DESTINATIONS";
     /// `Array<[[u32; 4]; DESTINATIONS]>`, one element: the IPv6 addresses, each in network order in memory.
@@ -64,8 +66,6 @@ pub struct Generator {
     pub reserved: u16,
     /// IPv4: sum of the header's words in memory order, checksum and destination left out.
     pub partial_sum: u32,
-    /// Device to send by.
-    pub ifindex: u32,
     /// Frames to make; what the test run offers beyond is dropped.
     pub frames: u32,
     /// Frames so far; the generator counts it up.
@@ -74,6 +74,8 @@ pub struct Generator {
     pub peer: u32,
     /// Set by the generator in its first run.
     pub ready: u32,
+    /// Keeps the layout free of implicit padding; 0.
+    pub reserved2: u32,
     /// When the first batch began (`bpf_ktime_get_ns`); written by the generator.
     pub first_batch: u64,
     /// When the latest batch began; written by the generator.

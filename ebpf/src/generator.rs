@@ -7,9 +7,9 @@
 use core::sync::atomic::{Ordering, compiler_fence};
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_REDIRECT};
-use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_redirect};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use aya_ebpf::macros::{map, xdp};
-use aya_ebpf::maps::{Array, PerCpuArray};
+use aya_ebpf::maps::{Array, DevMap, PerCpuArray};
 use aya_ebpf::programs::XdpContext;
 use underpass_common::abi::Counter;
 use underpass_common::bench::{
@@ -19,6 +19,10 @@ use underpass_common::bench::{
 /// [`underpass_common::bench::map::GENERATOR`].
 #[map]
 static BENCH_GENERATOR: Array<Generator> = Array::with_max_entries(GENERATORS, 0);
+
+/// [`underpass_common::bench::map::TX`].
+#[map]
+static BENCH_TX: DevMap = DevMap::with_max_entries(GENERATORS, 0);
 
 /// [`underpass_common::bench::map::DESTINATIONS`].
 #[map]
@@ -42,6 +46,8 @@ const SOURCE_PORT: usize = 17;
 const HOP_LIMIT6: usize = 10;
 const DESTINATION6: usize = 19;
 const SOURCE_PORT6: usize = 27;
+/// First four bytes of the next hops' MAC addresses.
+const NEXT_HOP_MAC_START: [u8; 4] = [NEXT_HOP_MAC[0], NEXT_HOP_MAC[1], NEXT_HOP_MAC[2], NEXT_HOP_MAC[3]];
 /// First byte of `ETH_P_IPV6` in an Ethernet header.
 const IPV6_TYPE: u8 = 0x86;
 
@@ -65,10 +71,10 @@ const fn source_port(sequence: u32) -> u16 {
     words(sequence.wrapping_mul(0x9e37_79b1))[1]
 }
 
-/// This processor's generator and the number of its next frame; `None` while it waits for its peer and
+/// This processor's generator, the number of its next frame, and the processor's number; `None` while it waits for its peer and
 /// once all frames are made.
 #[inline(always)]
-fn next() -> Option<(&'static mut Generator, u32)> {
+fn next() -> Option<(&'static mut Generator, u32, u32)> {
     // SAFETY: takes nothing and gives a number.
     let cpu = unsafe { bpf_get_smp_processor_id() } & (GENERATORS - 1);
     let own = BENCH_GENERATOR.get_ptr_mut(cpu)?;
@@ -96,15 +102,14 @@ fn next() -> Option<(&'static mut Generator, u32)> {
             generator.first_batch = generator.latest_batch;
         }
     }
-    Some((generator, sequence))
+    Some((generator, sequence, cpu))
 }
 
-/// Sends a finished frame.
+/// Sends a finished frame. By a device map: its lookup is cheaper than that of a device by its index, and what
+/// the generator costs dilutes every ratio.
 #[inline(always)]
-fn send(generator: &Generator) -> u32 {
-    // SAFETY: a device by number; one that does not exist makes the redirect fail.
-    let verdict = unsafe { bpf_redirect(generator.ifindex, 0) };
-    if verdict == i64::from(XDP_REDIRECT) { XDP_REDIRECT } else { XDP_ABORTED }
+fn send(cpu: u32) -> u32 {
+    BENCH_TX.redirect(cpu, 0).map_or(XDP_ABORTED, |_| XDP_REDIRECT)
 }
 
 #[inline(always)]
@@ -124,7 +129,7 @@ fn bench_generate(ctx: XdpContext) -> u32 {
     else {
         return XDP_ABORTED;
     };
-    let Some((generator, sequence)) = next() else { return XDP_DROP };
+    let Some((generator, sequence, cpu)) = next() else { return XDP_DROP };
     // SAFETY: `frame` is as long as the array (checked) and at an even address (the kernel puts frames
     // at a fixed headroom); map elements live as long as their map, and nobody writes to this one
     // during a run.
@@ -140,7 +145,7 @@ fn bench_generate(ctx: XdpContext) -> u32 {
     frame[DESTINATION] = first;
     frame[DESTINATION + 1] = second;
     frame[SOURCE_PORT] = source_port(sequence);
-    send(generator)
+    send(cpu)
 }
 
 /// As [`bench_generate`] for IPv6.
@@ -151,7 +156,7 @@ fn bench_generate6(ctx: XdpContext) -> u32 {
     else {
         return XDP_ABORTED;
     };
-    let Some((generator, sequence)) = next() else { return XDP_DROP };
+    let Some((generator, sequence, cpu)) = next() else { return XDP_DROP };
     // SAFETY: as in `bench_generate`.
     let (frame, destination) =
         unsafe { (&mut *frame, &(*destinations)[sequence as usize & (DESTINATIONS - 1)]) };
@@ -167,7 +172,7 @@ fn bench_generate6(ctx: XdpContext) -> u32 {
     frame[DESTINATION6 + 6] = d[0];
     frame[DESTINATION6 + 7] = d[1];
     frame[SOURCE_PORT6] = source_port(sequence);
-    send(generator)
+    send(cpu)
 }
 
 /// Counts a frame for the next hop it is addressed to when its TTL is one less than it set out with,
@@ -178,11 +183,9 @@ fn bench_sink(ctx: XdpContext) -> u32 {
     if let Some(frame) = frame::<{ FRAME_LEN / 2 }>(&ctx) {
         // SAFETY: the frame is longer than the bytes read (checked above).
         let bytes = unsafe { &*frame.cast::<[u8; FRAME_LEN]>() };
-        let mac_fits = bytes[0] == NEXT_HOP_MAC[0]
-            && bytes[1] == NEXT_HOP_MAC[1]
-            && bytes[2] == NEXT_HOP_MAC[2]
-            && bytes[3] == NEXT_HOP_MAC[3]
-            && bytes[4] == NEXT_HOP_MAC[4];
+        // In words, as `write_macs` writes them: a comparison for each byte would cost a branch each.
+        let mac = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        let mac_fits = mac == u32::from_ne_bytes(NEXT_HOP_MAC_START) && bytes[4] == NEXT_HOP_MAC[4];
         let ttl = if bytes[12] == IPV6_TYPE { bytes[2 * HOP_LIMIT6 + 1] } else { bytes[2 * TTL_PROTOCOL] };
         if mac_fits && ttl == TTL - 1 && u32::from(bytes[5]) < NEXT_HOPS {
             element = u32::from(bytes[5]);

@@ -30,16 +30,16 @@ pub fn bytes(path: &Path, destination: IpAddr) -> Vec<u8> {
 }
 
 /// What the generator writes into each copy of `frame`, before the number of frames is set.
-pub fn generator(frame: &[u8], ifindex: u32) -> Generator {
+pub fn generator(frame: &[u8]) -> Generator {
     let word = |index: usize| u16::from_ne_bytes([frame[2 * index], frame[2 * index + 1]]);
     let macs = [0, 1, 2, 3, 4, 5].map(word);
     if frame.len() == FRAME6_LEN {
         // The IPv6 header is words 7 to 26; next header and hop limit are word 10.
-        return Generator { macs, ttl_protocol: word(10), ifindex, ..Generator::default() };
+        return Generator { macs, ttl_protocol: word(10), ..Generator::default() };
     }
     // The IPv4 header is words 7 to 16; the checksum is word 12, the destination 15 and 16.
     let partial_sum = [7, 8, 9, 10, 11, 13, 14].map(|index| u32::from(word(index))).iter().sum();
-    Generator { macs, ttl_protocol: word(11), partial_sum, ifindex, ..Generator::default() }
+    Generator { macs, ttl_protocol: word(11), partial_sum, ..Generator::default() }
 }
 
 #[cfg(test)]

@@ -107,9 +107,8 @@ impl Prefixes {
         let mut placed = Vec::with_capacity(changes.len());
         writer.write_prefixes(&changes, |(key, target)| placed.extend(target.map(|id| (*key, id))));
         self.note_placed(placed, targets);
-        let is_done = |key: &Key, want: &TargetId| {
-            targets.is_written(*want) && self.installed.get(key) == Some(want)
-        };
+        let is_done =
+            |key: &Key, want: &TargetId| targets.is_written(*want) && self.installed.get(key) == Some(want);
         let (dirty, wanted) = (&mut self.dirty, &self.wanted);
         dirty.retain(|key| !wanted.get(key).is_some_and(|want| is_done(key, want)));
     }
