@@ -11,13 +11,16 @@ pub enum Column {
     LpmTrie,
     /// The agent's program, filled by the agent.
     Underpass,
+    /// The same on a port with `rp_filter` 1, where every packet's source is looked up as well.
+    Strict,
     /// The packet path of Underpass without any lookup: one static next hop.
     Floor,
 }
 
 impl Column {
     /// All columns in the order of reports.
-    pub const ALL: [Self; 5] = [Self::Kernel, Self::FibHelper, Self::LpmTrie, Self::Underpass, Self::Floor];
+    pub const ALL: [Self; 6] =
+        [Self::Kernel, Self::FibHelper, Self::LpmTrie, Self::Underpass, Self::Strict, Self::Floor];
 
     /// Name in reports, and of the generator's device.
     pub const fn label(self) -> &'static str {
@@ -26,6 +29,7 @@ impl Column {
             Self::FibHelper => "fib-helper",
             Self::LpmTrie => "lpm-trie",
             Self::Underpass => "underpass",
+            Self::Strict => "strict",
             Self::Floor => "floor",
         }
     }
@@ -41,13 +45,18 @@ impl Column {
             Self::FibHelper => Some("rival_fib"),
             Self::LpmTrie => Some("rival_lpm"),
             Self::Floor => Some("rival_floor"),
-            Self::Kernel | Self::Underpass => None,
+            Self::Kernel | Self::Underpass | Self::Strict => None,
         }
     }
 
     /// Whether the kernel itself forwards.
     pub const fn is_kernel(self) -> bool {
         matches!(self, Self::Kernel)
+    }
+
+    /// Whether the agent forwards.
+    pub const fn is_agent(self) -> bool {
+        matches!(self, Self::Underpass | Self::Strict)
     }
 
     /// Position in [`Self::ALL`].

@@ -187,7 +187,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if args.has(Part::Tables) {
         for (set, popularities) in args.tables() {
             let scaled = args.has(Part::Scaling) && set == SCALED && machine.cores > 1;
-            session.table(set, &popularities, &args.columns(&[]), scaled)?;
+            // The reverse path is checked of IPv4 sources only.
+            let but: &[Column] = if set.family == Family::Ipv6 { &[Column::Strict] } else { &[] };
+            session.table(set, &popularities, &args.columns(but), scaled)?;
         }
         print!("\n{}", rows::table(&session.rows));
     }
@@ -206,7 +208,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         print!("\nFrom one processor to two\n{}", scaling::table(&session.scaling));
     }
     if args.has(Part::Hairpin) {
-        session.hairpin(SCALED, &args.columns(&[]))?;
+        session.hairpin(SCALED, &args.columns(&[Column::Strict]))?;
         print!("\nOut by the ingress port (XDP_TX)\n{}", rows::table(&session.hairpin));
     }
     let mut next_hop_keep = Vec::new();

@@ -9,7 +9,8 @@
 //!   fib-helper ----->  in-fib-helper  \
 //!   lpm-trie   ----->  in-lpm-trie     > out -----> sink
 //!   underpass  ----->  in-underpass   /
-//!   floor      ----->  in-floor      /
+//!   strict     ----->  in-strict     /
+//!   floor      ----->  in-floor     /
 //! ```
 
 mod hairpin;
@@ -94,6 +95,9 @@ impl Rig {
         let far_ends: Vec<_> = paths.iter().map(|path| format!("link set {} up\n", path.device)).collect();
         generator.ip(&far_ends.concat())?;
         sink.ip("link set sink up\n")?;
+        for path in paths.iter().filter(|path| path.column == Column::Strict) {
+            router.sysctl(&[(&format!("ipv4.conf.{}.rp_filter", path.ingress), "1")])?;
+        }
         for path in paths.iter().filter(|path| path.column.is_kernel()) {
             take_frames(path)?;
         }

@@ -2,6 +2,7 @@
 
 pub mod rival;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -61,9 +62,7 @@ impl Routers {
             agent_resident_kib: None,
             program_ids: [None; Column::ALL.len()],
         };
-        if let Ok(path) = rig.path(Column::Underpass) {
-            routers.start_agent(rig, path)?;
-        }
+        routers.start_agent(rig)?;
         for path in &rig.paths {
             routers.prove(rig, traffic, path, spread, cpu)?;
             routers.program_ids[path.column.index()] = program_id(path)?;
@@ -71,11 +70,12 @@ impl Routers {
         Ok(routers)
     }
 
-    fn start_agent(&mut self, rig: &Rig, path: &Path) -> anyhow::Result<()> {
+    fn start_agent(&mut self, rig: &Rig) -> anyhow::Result<()> {
+        let Some(path) = rig.paths.iter().find(|path| path.column.is_agent()) else { return Ok(()) };
         let started = Instant::now();
         let machine = path.router.name().strip_prefix(&format!("{}-", rig.lab.id()));
         let machine = machine.context("the router is a machine of the lab")?;
-        let mut agent = Agent::start(&rig.lab, machine, &agent_config(path, rig))?;
+        let mut agent = Agent::start(&rig.lab, machine, &agent_config(rig))?;
         agent.wait_synced(READY)?;
         self.ready_in = Some(started.elapsed());
         self.agent_resident_kib = memory::resident_kib(agent.process().pid());
@@ -128,7 +128,7 @@ impl Routers {
         if pass.delivered == pass.sent && (same || path.column == Column::Floor) {
             return Ok(());
         }
-        let agent = self.agent.as_ref().filter(|_| path.column == Column::Underpass);
+        let agent = self.agent.as_ref().filter(|_| path.column.is_agent());
         let counters = agent.map(|agent| agent.client().counters()).transpose()?;
         let reasons: Vec<_> = counters
             .iter()
@@ -148,9 +148,10 @@ impl Routers {
 }
 
 /// The agent's configuration, as an operator would write it.
-fn agent_config(path: &Path, rig: &Rig) -> String {
-    let mut ports = vec![&path.ingress, &path.egress];
-    ports.dedup();
+fn agent_config(rig: &Rig) -> String {
+    let paths = rig.paths.iter().filter(|path| path.column.is_agent());
+    let ports: BTreeSet<_> = paths.flat_map(|path| [&path.ingress, &path.egress]).collect();
+    let ports = Vec::from_iter(ports);
     let ranges: Vec<_> = rig.set().ranges().iter().map(ToString::to_string).collect();
     let mut text = String::new();
     // Writing to a String cannot fail.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use underpass::api::client;
 use underpass::api::model::{Counters, Lookup, Peers, Request, Response, Routes, Status};
 
@@ -82,7 +82,7 @@ impl Agent {
     pub fn wait_synced(&mut self, deadline: Duration) -> Result<Status> {
         let what = format!("underpass in {} is synced", self.netns.name());
         wait::until(&what, deadline, || {
-            self.process.check()?;
+            self.process.check().map_err(|error| anyhow!(wait::Over).context(error))?;
             let status = self.client.status()?;
             if let Some(datapath) = &status.datapath {
                 ensure!(datapath.synced, "maps are behind");
