@@ -45,6 +45,11 @@ pub struct Hop<'a> {
 pub trait Engine {
     /// Room on the stack for what a [`Hop`] refers to, when that is not in a map.
     type Scratch: Default;
+    /// What is found out about a source before the destination is looked up.
+    type Early: Default;
+
+    /// Begins [`Self::source4`]: as nothing of the destination depends on it, the processor does both at once.
+    fn early4(&self, packet: &Ipv4, ingress: &Port) -> Self::Early;
 
     /// The next hop of a packet that came in on `ingress`.
     ///
@@ -63,7 +68,13 @@ pub trait Engine {
     ///
     /// # Errors
     /// The reason for leaving the packet to the kernel.
-    fn source4(&self, packet: &Ipv4, ingress: &Port, egress: &Port, steps: &mut Steps) -> Result<(), Reason>;
+    fn source4(
+        &self,
+        packet: &Ipv4,
+        early: Self::Early,
+        ports: (&Port, &Port),
+        steps: &mut Steps,
+    ) -> Result<(), Reason>;
 
     /// As [`Self::source4`], of an IPv6 packet.
     ///
@@ -83,12 +94,15 @@ trait Routed: Packet {
     /// Ethernet header.
     fn read<const OFFSET: usize>(frame: &Frame<OFFSET>) -> Result<Self, Reason>;
 
+    /// [`Engine::early4`], or nothing.
+    fn early<E: Engine>(&self, engine: &E, ingress: &Port) -> E::Early;
+
     /// [`Engine::source4`] or [`Engine::source6`].
     fn source<E: Engine>(
         &self,
         engine: &E,
-        ingress: &Port,
-        egress: &Port,
+        early: E::Early,
+        ports: (&Port, &Port),
         steps: &mut Steps,
     ) -> Result<(), Reason>;
 
@@ -108,14 +122,19 @@ impl Routed for Ipv4 {
     }
 
     #[inline(always)]
+    fn early<E: Engine>(&self, engine: &E, ingress: &Port) -> E::Early {
+        engine.early4(self, ingress)
+    }
+
+    #[inline(always)]
     fn source<E: Engine>(
         &self,
         engine: &E,
-        ingress: &Port,
-        egress: &Port,
+        early: E::Early,
+        ports: (&Port, &Port),
         steps: &mut Steps,
     ) -> Result<(), Reason> {
-        engine.source4(self, ingress, egress, steps)
+        engine.source4(self, early, ports, steps)
     }
 
     /// The checksum as `ip_decrease_ttl` writes it.
@@ -142,11 +161,16 @@ impl Routed for Ipv6 {
     }
 
     #[inline(always)]
+    fn early<E: Engine>(&self, _: &E, _: &Port) -> E::Early {
+        E::Early::default()
+    }
+
+    #[inline(always)]
     fn source<E: Engine>(
         &self,
         engine: &E,
-        ingress: &Port,
-        egress: &Port,
+        _: E::Early,
+        (ingress, egress): (&Port, &Port),
         steps: &mut Steps,
     ) -> Result<(), Reason> {
         engine.source6(self, ingress, egress, steps)
@@ -268,6 +292,7 @@ fn route<const OFFSET: usize, E: Engine, P: Routed>(
         return Err(Reason::KernelRule);
     }
     let packet = P::read(frame)?;
+    let early = packet.early(engine, ingress);
     let mut scratch = E::Scratch::default();
     let hop = engine.destination(frame, &packet, ingress, &mut scratch, steps)?;
     if packet.total_length() > hop.mtu {
@@ -278,7 +303,7 @@ fn route<const OFFSET: usize, E: Engine, P: Routed>(
     } else {
         port(hop.ifindex).ok_or(Reason::EgressNotManaged)?
     };
-    packet.source(engine, ingress, egress, steps)?;
+    packet.source(engine, early, (ingress, egress), steps)?;
     let verdict = transmit(ingress, egress, frame.is_scattered())?;
     trim(frame, ETHERNET_LEN + packet.total_length() as usize)?;
     // The bounds were checked before; trimming made the verifier forget.

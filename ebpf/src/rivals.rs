@@ -83,6 +83,7 @@ struct Macs {
 
 impl Engine for KernelFib {
     type Scratch = Macs;
+    type Early = ();
 
     #[inline(always)]
     fn destination<'a, const OFFSET: usize, P: Packet>(
@@ -128,7 +129,10 @@ impl Engine for KernelFib {
     }
 
     #[inline(always)]
-    fn source4(&self, _: &Ipv4, _: &Port, _: &Port, _: &mut Steps) -> Result<(), Reason> {
+    fn early4(&self, _: &Ipv4, _: &Port) {}
+
+    #[inline(always)]
+    fn source4(&self, _: &Ipv4, (): (), _: (&Port, &Port), _: &mut Steps) -> Result<(), Reason> {
         Ok(())
     }
 
@@ -143,6 +147,7 @@ struct Floor;
 
 impl Engine for Floor {
     type Scratch = ();
+    type Early = ();
 
     #[inline(always)]
     fn destination<'a, const OFFSET: usize, P: Packet>(
@@ -166,7 +171,10 @@ impl Engine for Floor {
     }
 
     #[inline(always)]
-    fn source4(&self, _: &Ipv4, _: &Port, _: &Port, _: &mut Steps) -> Result<(), Reason> {
+    fn early4(&self, _: &Ipv4, _: &Port) {}
+
+    #[inline(always)]
+    fn source4(&self, _: &Ipv4, (): (), _: (&Port, &Port), _: &mut Steps) -> Result<(), Reason> {
         Ok(())
     }
 

@@ -50,6 +50,16 @@ pub struct Tables<L>(pub L);
 
 impl<L: Lookup> Engine for Tables<L> {
     type Scratch = ();
+    type Early = Option<TargetId>;
+
+    /// Looks the source up as if the packet left by a port of the ingress port's view, which it mostly does.
+    #[inline(always)]
+    fn early4(&self, packet: &Ipv4, ingress: &Port) -> Option<TargetId> {
+        if ingress.flags & PORT_OWN_SOURCES != 0 {
+            return None;
+        }
+        packet.lookup_source(&self.0, ingress.view)
+    }
 
     #[inline(always)]
     fn destination<'a, const OFFSET: usize, P: Packet>(
@@ -91,12 +101,21 @@ impl<L: Lookup> Engine for Tables<L> {
     /// egress port, and the redirect rule of `__mkroute_input`. Where the reverse path is not checked and no
     /// redirect can be due, the kernel does without that lookup, and so does this.
     #[inline(always)]
-    fn source4(&self, packet: &Ipv4, ingress: &Port, egress: &Port, steps: &mut Steps) -> Result<(), Reason> {
+    fn source4(
+        &self,
+        packet: &Ipv4,
+        early: Option<TargetId>,
+        (ingress, egress): (&Port, &Port),
+        steps: &mut Steps,
+    ) -> Result<(), Reason> {
         let hairpin = egress.ifindex == ingress.ifindex && ingress.flags & PORT_SEND_REDIRECTS != 0;
-        if ingress.flags & PORT_OWN_SOURCES != 0 && !hairpin && !may_be_own(packet.source) {
+        let own_only = ingress.flags & PORT_OWN_SOURCES != 0;
+        if own_only && !hairpin && !may_be_own(packet.source) {
             return Ok(());
         }
-        let Some(id) = packet.lookup_source(&self.0, egress.view) else {
+        let known = !own_only && egress.view == ingress.view;
+        let found = if known { early } else { packet.lookup_source(&self.0, egress.view) };
+        let Some(id) = found else {
             return if ingress.rp_filter == RP_FILTER_OFF { Ok(()) } else { Err(Reason::SourceReversePath) };
         };
         let target = source_target(id, steps)?;

@@ -76,7 +76,7 @@ fn forwarding_program_stays_small() {
     let Some((data_plane, _)) = network() else { return };
     let instructions = data_plane.translated_size(program::FORWARD) / 8;
     println!("{}: {instructions} instructions", program::FORWARD);
-    assert!(instructions < 1600, "{instructions} instructions");
+    assert!(instructions < 1800, "{instructions} instructions");
 }
 
 /// What one packet costs, for people to read: too much depends on the machine for a bound.
