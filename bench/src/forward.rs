@@ -157,6 +157,8 @@ impl Args {
             (set(Family::Ipv4, Kind::Blocks, 10_000), BOTH, true),
             (set(Family::Ipv4, Kind::Internet, 100_000), UNIFORM, true),
             (set(Family::Ipv4, Kind::Internet, 1_000_000), BOTH, false),
+            (set(Family::Ipv6, Kind::Blocks, 10_000), BOTH, true),
+            (set(Family::Ipv6, Kind::Internet, 200_000), UNIFORM, false),
         ];
         if !self.routes.is_empty() {
             return self.routes.iter().map(|set| (*set, UNIFORM.to_vec())).collect();

@@ -1,18 +1,20 @@
 //! A forwarder that the benchmark attaches and fills itself.
 
+use std::net::IpAddr;
+
 use anyhow::Context;
-use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, DevMap};
 use aya::programs::XdpMode;
+use aya::{Ebpf, Pod};
 use ipnet::IpNet;
 use nix::net::if_::if_nametoindex;
 use underpass_common::abi::{self, Control, port_slot};
 use underpass_common::bench::NEXT_HOPS;
-use underpass_common::fib::{TargetId, VIEW_BITS, lpm_key4};
+use underpass_common::fib::{TargetId, VIEW_BITS, lpm_key4, lpm_key6};
 use underpass_common::nexthop::{
-    NEXT_HOP_LIVE, NextHop, PORT_EGRESS, PORT_INGRESS, PORT_TX, Port, SOURCE_ON_LINK, SOURCE_VALID, Target,
-    TargetKind,
+    NEXT_HOP_LIVE, NextHop, PORT_EGRESS, PORT_INGRESS, PORT_INGRESS6, PORT_TX, Port, SOURCE_ON_LINK,
+    SOURCE_VALID, Target, TargetKind,
 };
 
 use crate::column::Column;
@@ -60,14 +62,26 @@ pub fn fill_trie(object: &mut Ebpf, routes: &Routes, source: IpNet) -> anyhow::R
     }
     let row = Target { source_flags: SOURCE_VALID | SOURCE_ON_LINK, ..Target::default() };
     table.set(SOURCE_TARGET, row, 0)?;
-    let mut trie = LpmTrie::<_, [u8; 8], TargetId>::try_from(object::map(object, abi::map::FIB4)?)?;
     for (prefix, target) in targets(routes).chain([(source, SOURCE_TARGET)]) {
-        let IpNet::V4(prefix) = prefix else { continue };
         let length = VIEW_BITS + u32::from(prefix.prefix_len());
-        let key = Key::new(length, lpm_key4(VIEW, prefix.addr().octets()));
-        trie.insert(&key, target, 0).with_context(|| format!("cannot insert {prefix}"))?;
+        let inserted = match prefix.addr() {
+            IpAddr::V4(address) => {
+                let key = Key::new(length, lpm_key4(VIEW, address.octets()));
+                insert(object, abi::map::FIB4, &key, target)
+            }
+            IpAddr::V6(address) => {
+                let key = Key::new(length, lpm_key6(VIEW, address.octets()));
+                insert(object, abi::map::FIB6, &key, target)
+            }
+        };
+        inserted.with_context(|| format!("cannot insert {prefix}"))?;
     }
     Ok(())
+}
+
+fn insert<K: Pod>(object: &mut Ebpf, name: &str, key: &Key<K>, target: TargetId) -> anyhow::Result<()> {
+    let mut trie = LpmTrie::<_, K, TargetId>::try_from(object::map(object, name)?)?;
+    Ok(trie.insert(key, target, 0)?)
 }
 
 /// The routes with the targets of their next hops.
@@ -102,7 +116,7 @@ fn attach(path: &Path, name: &str) -> anyhow::Result<Ebpf> {
         let port = Port { ifindex: egress, number: 2, flags, mac: path.egress_mac, ..Port::default() };
         ports.set(port_slot(egress), port, 0)?;
     }
-    let flags = PORT_INGRESS | PORT_TX;
+    let flags = PORT_INGRESS | PORT_INGRESS6 | PORT_TX;
     let port = Port { ifindex: ingress, number: 1, flags, mac: path.router_mac, ..Port::default() };
     ports.set(port_slot(ingress), port, 0)?;
     let program = object::load(&mut object, name)?;
