@@ -1,7 +1,7 @@
 //! From prefixes to nodes.
 
 use underpass_common::fib::TargetId;
-use underpass_common::fib::flat::{Kind, Slot};
+use underpass_common::fib::flat::{Kind, Pointer, Slot};
 
 use super::address::Address;
 use super::memory::{Memory, Store};
@@ -39,15 +39,19 @@ impl<A: Address> Region<A> {
 
 /// From so many prefixes on the first node of an IPv4 table is a direct one: routes of the internet lie in
 /// most of its slots, and a slot is replaced without touching another.
-const ROOT_PREFIXES: usize = 32;
+const ROOT_PREFIXES4: usize = 32;
+/// The same of an IPv6 table, whose prefixes share most of their first bits: it saves a rank.
+const ROOT_PREFIXES6: usize = 1024;
 /// Strides of sparse nodes, smallest first: 1, 4, 16 and 64 cells.
 const STRIDES: [u8; 4] = [6, 8, 10, 12];
 /// The stride where prefixes end at many depths.
 const MIDDLE: u8 = 10;
 /// Stride of direct nodes.
 const DIRECT: u8 = 16;
-/// From so many prefixes on a direct node is worth its memory: 16 bytes for each of them at most.
-const DIRECT_PREFIXES: usize = 16_384;
+/// From so many prefixes on a direct node is worth its memory: 32 bytes for each of them at most.
+const DIRECT_PREFIXES: usize = 8192;
+/// From so many on, where they end at many depths, the largest sparse node is.
+const LARGE_PREFIXES: usize = 512;
 /// Bits that all prefixes of a region must share for a skip node; a single prefix is always skipped to.
 pub const SKIP: u8 = 7;
 /// Most bits that a skip node can compare.
@@ -78,13 +82,18 @@ fn shape<A: Address>(region: Region<A>, inside: &[Entry<A>]) -> Shape {
     }
     // The smallest node in which three of four prefixes end; a few do not pay for a large one.
     let fits = |stride: &u8| *stride >= left || deeper(*stride) * 4 <= inside.len();
-    let stride = STRIDES.into_iter().find(fits).unwrap_or(if inside.len() < 8 { STRIDES[0] } else { MIDDLE });
+    let stride = STRIDES.into_iter().find(fits).unwrap_or(match inside.len() {
+        ..8 => STRIDES[0],
+        8..LARGE_PREFIXES => MIDDLE,
+        _ => STRIDES[3],
+    });
     Shape::Node(Kind::Sparse, stride.min(left))
 }
 
-/// Whether a region is a whole IPv4 table with enough prefixes for a direct node.
+/// Whether a region is a whole table with enough prefixes for a direct node.
 pub const fn wants_direct_root<A: Address>(region: Region<A>, prefixes: usize) -> bool {
-    A::BITS == 32 && region.length == 0 && prefixes >= ROOT_PREFIXES
+    let enough = if A::BITS == 32 { ROOT_PREFIXES4 } else { ROOT_PREFIXES6 };
+    region.length == 0 && prefixes >= enough
 }
 
 /// Builds nodes aside. What was taken is given back when the whole does not fit.
@@ -144,6 +153,16 @@ impl<'a, M: Memory> Builder<'a, M> {
     /// As [`Self::slot`].
     pub fn node(&mut self, kind: Kind, stride: u8, slots: &[Slot]) -> Result<Slot, Full> {
         let (slot, block) = node::write(self.store, self.space, kind, u32::from(stride), slots)?;
+        self.taken.push(block);
+        Ok(slot)
+    }
+
+    /// A sparse node with some slots of `node` changed, by value in order.
+    ///
+    /// # Errors
+    /// As [`Self::slot`].
+    pub fn rewrite(&mut self, node: Pointer, changes: &[(u32, Slot)]) -> Result<Slot, Full> {
+        let (slot, block) = node::rewrite(self.store, self.space, node, changes)?;
         self.taken.push(block);
         Ok(slot)
     }

@@ -49,23 +49,96 @@ pub fn write<M: Memory>(
         }
         return Ok((Slot::pointer(Pointer { kind, stride, unit: block.unit }), block));
     }
-    let bitmaps: Vec<u64> = slots.chunks(CELL).map(runs).collect();
-    let total: u32 = bitmaps.iter().map(|bitmap| bitmap.count_ones()).sum();
-    let block = space.take(cells(stride) + total.div_ceil(UNIT_WORDS))?;
-    let mut first = (block.unit + cells(stride)) * UNIT_WORDS;
-    for ((unit, bitmap), slots) in (block.unit..).zip(bitmaps).zip(slots.chunks(CELL)) {
-        let [low, high] = halves(bitmap);
-        for (index, word) in (unit * UNIT_WORDS..).zip([low, high, first, 0]) {
-            store.store(index, word);
+    let mut packed = Packed::with_room(cells(stride) as usize, 0);
+    slots.chunks(CELL).for_each(|slots| packed.cell(slots));
+    packed.write(store, space, stride)
+}
+
+/// Writes a sparse node with some slots of `node` changed, by value in order, into free units. Only the cells
+/// concerned are taken apart: most of the time of an edit would go into the others.
+///
+/// # Errors
+/// As [`write`].
+pub fn rewrite<M: Memory>(
+    store: &Store<M>,
+    space: &mut Space,
+    node: Pointer,
+    mut changes: &[(u32, Slot)],
+) -> Result<(Slot, Block), Full> {
+    let slots = block(store, node).units.saturating_sub(cells(node.stride)) * UNIT_WORDS;
+    // Each change adds two runs at most.
+    let mut packed = Packed::with_room(cells(node.stride) as usize, slots as usize + 2 * changes.len());
+    let width = 1usize << node.stride.min(CELL_BITS);
+    for start in (0..1u32 << node.stride.min(MAX_STRIDE)).step_by(CELL) {
+        let (bitmap, first) = cell(store, node, start);
+        let words = (first..first + bitmap.count_ones()).map(|index| store.load(index));
+        let inside = changes.iter().take_while(|(value, _)| value >> CELL_BITS == start >> CELL_BITS).count();
+        let (inside, later) = changes.split_at(inside);
+        changes = later;
+        if inside.is_empty() {
+            packed.bitmaps.push(bitmap);
+            packed.words.extend(words);
+            continue;
         }
+        let mut slots = [Slot::MISS; CELL];
+        let mut rest = bitmap;
+        for word in words {
+            slots[rest.trailing_zeros() as usize % CELL..].fill(Slot::from_word(word));
+            rest &= rest.wrapping_sub(1);
+        }
+        for (value, slot) in inside {
+            slots[*value as usize % CELL] = *slot;
+        }
+        packed.cell(&slots[..width]);
+    }
+    packed.write(store, space, node.stride)
+}
+
+/// A sparse node's content: the bitmaps of its cells, and the words of all runs.
+struct Packed {
+    bitmaps: Vec<u64>,
+    words: Vec<u32>,
+}
+
+impl Packed {
+    /// Nothing yet; room for so many cells and words is there at once.
+    fn with_room(cells: usize, words: usize) -> Self {
+        Self { bitmaps: Vec::with_capacity(cells), words: Vec::with_capacity(words) }
+    }
+
+    /// Adds a cell with these slots.
+    fn cell(&mut self, slots: &[Slot]) {
+        let bitmap = runs(slots);
         let mut rest = bitmap;
         while rest != 0 {
-            store.store(first, slots[rest.trailing_zeros() as usize].word());
-            first += 1;
+            self.words.push(slots[rest.trailing_zeros() as usize].word());
             rest &= rest - 1;
         }
+        self.bitmaps.push(bitmap);
     }
-    Ok((Slot::pointer(Pointer { kind, stride, unit: block.unit }), block))
+
+    fn write<M: Memory>(
+        self,
+        store: &Store<M>,
+        space: &mut Space,
+        stride: u32,
+    ) -> Result<(Slot, Block), Full> {
+        let total = u32::try_from(self.words.len()).map_err(|_| Full)?;
+        let block = space.take(cells(stride) + total.div_ceil(UNIT_WORDS))?;
+        let slots = (block.unit + cells(stride)) * UNIT_WORDS;
+        let mut first = slots;
+        for (unit, bitmap) in (block.unit..).zip(self.bitmaps) {
+            let [low, high] = halves(bitmap);
+            for (index, word) in (unit * UNIT_WORDS..).zip([low, high, first, 0]) {
+                store.store(index, word);
+            }
+            first += bitmap.count_ones();
+        }
+        for (index, word) in (slots..).zip(self.words) {
+            store.store(index, word);
+        }
+        Ok((Slot::pointer(Pointer { kind: Kind::Sparse, stride, unit: block.unit }), block))
+    }
 }
 
 /// Writes a skip node: `behind` for addresses with the `stride` bits `value`, `other` for the rest.
@@ -130,13 +203,13 @@ pub fn slots<M: Memory>(store: &Store<M>, node: Pointer) -> Vec<(u32, u32)> {
     found
 }
 
-/// The slot of every value of a direct or sparse node.
-pub fn read<M: Memory>(store: &Store<M>, node: Pointer) -> Vec<Slot> {
-    let mut found = Vec::with_capacity(1 << node.stride.min(31));
-    for (index, count) in slots(store, node) {
-        found.extend(std::iter::repeat_n(Slot::from_word(store.load(index)), count as usize));
+/// The slot of `value` in a direct or sparse node.
+pub fn slot<M: Memory>(store: &Store<M>, node: Pointer, value: u32) -> Slot {
+    if node.kind == Kind::Direct {
+        return Slot::from_word(store.load(node.unit * UNIT_WORDS + value));
     }
-    found
+    let (bitmap, first) = cell(store, node, value);
+    Slot::from_word(store.load(first + rank(bitmap, value) - 1))
 }
 
 /// Index of the word with the slot of `value`, if that word is for this value alone.
@@ -211,13 +284,30 @@ mod tests {
             let (slot, taken) = write(&store, &mut space, kind, stride, &slots).expect("room");
             let node = slot.node().expect("a pointer");
             prop_assert_eq!(block(&store, node), taken);
-            prop_assert_eq!(&read(&store, node), &slots);
+            for (value, slot) in (0..).zip(&slots) {
+                prop_assert_eq!(super::slot(&store, node, value), *slot);
+            }
             for (value, slot) in slots.iter().enumerate() {
                 let alone = (value == 0 || slots[value - 1] != *slot) && slots.get(value + 1) != Some(slot);
                 let own = own_word(&store, node, u32::try_from(value).expect("small"));
                 if kind == Kind::Direct || alone {
                     prop_assert_eq!(own.map(|index| store.load(index)), Some(slot.word()));
                 }
+            }
+            if kind == Kind::Sparse {
+                let changes: Vec<_> = (0..1u32 << stride)
+                    .filter(|value| value.wrapping_mul(0x9e37_79b1) >> 28 < seed[0].1)
+                    .map(|value| (value, Slot::leaf(value % 3)))
+                    .collect();
+                let (changed, _) = rewrite(&store, &mut space, node, &changes).expect("room");
+                let changed = changed.node().expect("a pointer");
+                let mut expected = slots.clone();
+                changes.iter().for_each(|(value, slot)| expected[*value as usize] = *slot);
+                let fresh = write(&store, &mut space, kind, stride, &expected).expect("room").0;
+                for (value, slot) in (0..).zip(&expected) {
+                    prop_assert_eq!(super::slot(&store, changed, value), *slot);
+                }
+                prop_assert_eq!(block(&store, changed).units, block(&store, fresh.node().expect("a pointer")).units);
             }
         }
     }

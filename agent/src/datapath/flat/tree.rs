@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::mem;
 
 use underpass_common::fib::TargetId;
-use underpass_common::fib::flat::{Kind, Pointer, Slot};
+use underpass_common::fib::flat::{Kind, Pointer, Slot, UNIT_WORDS};
 
 use super::address::{Address, prefixes_of};
 use super::build::{Builder, Entry, Region, SKIP, wants_direct_root};
@@ -216,13 +216,11 @@ impl<A: Address> Tree<A> {
         value: u64,
     ) -> Result<(), Full> {
         let stride = length_of(node.stride);
-        let mut slots = node::read(store, node);
         let mut builder = Builder::new(store, space);
-        let place = usize::try_from(value).map_err(|_| Full)?;
-        let built = self.build(&mut builder, region.part(stride, value)).and_then(|slot| {
-            slots[place] = slot;
-            builder.node(node.kind, stride, &slots)
-        });
+        let place = u32::try_from(value).map_err(|_| Full)?;
+        let built = self
+            .build(&mut builder, region.part(stride, value))
+            .and_then(|slot| builder.rewrite(node, &[(place, slot)]));
         Self::finish(builder, built, at, node, &[])
     }
 
@@ -238,23 +236,16 @@ impl<A: Address> Tree<A> {
     ) -> Result<(), Full> {
         let stride = length_of(node.stride);
         let end = region.length + stride;
-        let first = usize::try_from(prefix.0.bits(region.length, stride)).map_err(|_| Full)?;
+        let first = u32::try_from(prefix.0.bits(region.length, stride)).map_err(|_| Full)?;
         let visible = self.visible(prefix, end);
         let answer = self.cover(prefix);
         let mut builder = Builder::new(store, space);
-        let mut slots = if node.kind == Kind::Direct { Vec::new() } else { node::read(store, node) };
-        let mut changes = Vec::new();
+        let mut changes: Vec<(u32, Slot)> = Vec::new();
         let mut replaced = Vec::new();
         for value in (first..).zip(visible).filter_map(|(value, visible)| visible.then_some(value)) {
-            let direct = node.unit * underpass_common::fib::flat::UNIT_WORDS
-                + u32::try_from(value).map_err(|_| Full)?;
-            let before = match node.kind {
-                Kind::Direct => Slot::from_word(store.load(direct)),
-                Kind::Sparse | Kind::Skip => slots[value],
-            };
+            let before = node::slot(store, node, value);
             let after = if before.is_pointer() {
-                let part = region.part(stride, value as u64);
-                match self.build(&mut builder, part) {
+                match self.build(&mut builder, region.part(stride, u64::from(value))) {
                     Ok(slot) => slot,
                     Err(full) => {
                         builder.abandon();
@@ -264,24 +255,20 @@ impl<A: Address> Tree<A> {
             } else {
                 answer
             };
-            if before == after {
-                continue;
-            }
-            if node.kind == Kind::Direct {
-                changes.push((direct, after));
-            } else {
+            if before != after {
                 replaced.push(before);
-                slots[value] = after;
+                changes.push((value, after));
             }
         }
         if node.kind == Kind::Direct {
-            publish(store, space, &changes);
+            let word = |(value, slot): &(u32, Slot)| (node.unit * UNIT_WORDS + value, *slot);
+            publish(store, space, &changes.iter().map(word).collect::<Vec<_>>());
             return Ok(());
         }
-        if replaced.is_empty() {
+        if changes.is_empty() {
             return Ok(());
         }
-        let built = builder.node(node.kind, stride, &slots);
+        let built = builder.rewrite(node, &changes);
         Self::finish(builder, built, at, node, &replaced)
     }
 
@@ -316,7 +303,7 @@ impl<A: Address> Tree<A> {
         store.publish(at, built?.word());
         let block = node::block(store, node);
         space.retire(block);
-        for slot in replaced {
+        for slot in replaced.iter().filter(|slot| slot.is_pointer()) {
             for block in blocks(store, *slot, A::BITS).unwrap_or_default() {
                 space.retire(block);
             }

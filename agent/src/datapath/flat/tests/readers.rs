@@ -50,7 +50,7 @@ impl Drop for Stop<'_> {
 #[test]
 fn readers_never_see_a_mixture() {
     const BLOCKS: u32 = 512;
-    let memory: Arc<HeapMemory> = Arc::new(heap(1 << 18));
+    let memory: Arc<HeapMemory> = Arc::new(heap(1 << 19));
     let readers = Readers { counts: [AtomicU64::new(0), AtomicU64::new(0)], stop: AtomicBool::new(false) };
     let mut table = FlatTable::new(Shared(Arc::clone(&memory)));
     // 10.0/16 stays; blocks /26 and pairs of hosts in it come and go, and so does 10.0.64/18.
