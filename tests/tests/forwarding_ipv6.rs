@@ -132,7 +132,7 @@ fn ipv4_goes_over_an_ipv6_next_hop() {
 }
 
 #[test]
-fn jumbo_frames_in_several_buffers_go_by_xdp() {
+fn h28_jumbo_frames_in_several_buffers_go_by_xdp() {
     let Some(rig) = Rig::start(9000, "flat") else { return };
     rig.wait_forwards(LEFT, RIGHT);
     assert_eq!(rig.send(RIGHT, 9000 - 48), PACKETS, "IPv6 by XDP");

@@ -10,5 +10,6 @@ mod handover;
 mod pinned;
 mod refused;
 mod rig;
+mod sequences;
 mod tables;
 mod wire;

@@ -70,7 +70,11 @@ impl Rig {
     }
 
     pub fn load(&self) -> Datapath {
-        Datapath::load(&self.bpffs(), Engine::Flat).unwrap_or_else(|error| panic!("{error}"))
+        self.load_with(Engine::Flat)
+    }
+
+    pub fn load_with(&self, engine: Engine) -> Datapath {
+        Datapath::load(&self.bpffs(), engine).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Name and mode (1: driver) of the XDP program on an interface of the router.

@@ -3,7 +3,7 @@
 use underpass::datapath::facts::{
     AttachMode, AttachedProgram, Channels, DriverFacts, Offload, Upper, offload,
 };
-use underpass::datapath::preflight::{Policy, abilities, rung};
+use underpass::datapath::preflight::{Policy, Rung, abilities, rung};
 
 /// The facts of a driver in its common set-up.
 fn recorded(name: &str) -> DriverFacts {
@@ -43,6 +43,29 @@ fn h27_queues_that_drivers_need_for_xdp_are_checked() {
     let mut facts = recorded("i40e");
     facts.xdp_features = Some(3);
     assert!(!abilities(&facts, AttachMode::Native, policy).egress);
+}
+
+/// A frame that does not fit into one buffer: refused where the program or the driver takes only one, and not
+/// redirected to a port whose driver sends only one.
+#[test]
+fn h28_jumbo_frames_need_a_driver_that_takes_and_sends_them_in_pieces() {
+    let frags = Policy { frags: true, ..Policy::default() };
+    let jumbo = |name: &str| DriverFacts { mtu: 9000, ..recorded(name) };
+    let refusal = rung(&jumbo("mlx5"), Policy::default(), None).expect_err("one buffer").to_string();
+    assert!(refusal.contains("ip link set"), "{refusal}");
+    assert_eq!(rung(&jumbo("mlx5"), frags, None), Ok(Rung::Native));
+    let refusal = rung(&jumbo("ixgbe"), frags, None).expect_err("a driver without pieces").to_string();
+    assert!(refusal.contains("ip link set"), "{refusal}");
+
+    let mut facts = jumbo("mlx5");
+    facts.attached.push(AttachedProgram { id: 7, mode: AttachMode::Native });
+    // Basic, redirect, NDO_XMIT, RX_SG; with NDO_XMIT_SG (`enum netdev_xdp_act`) as well.
+    facts.xdp_features = Some(1 | 2 | 4 | 32);
+    let one = abilities(&facts, AttachMode::Native, frags);
+    assert!(one.ingress && !one.egress, "{one:?}");
+    assert!(one.problem.is_some_and(|problem| problem.contains("in several buffers")));
+    facts.xdp_features = Some(1 | 2 | 4 | 32 | 64);
+    assert!(abilities(&facts, AttachMode::Native, frags).egress);
 }
 
 /// A NIC that strips tags hands the frames of a VLAN to XDP as if they had none: with a VLAN on top of the port

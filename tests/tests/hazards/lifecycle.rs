@@ -104,8 +104,7 @@ fn h39_the_benchmarks_source_resets_recycled_frames() {
     for cpu in 0..GENERATORS {
         let ttl_protocol = u16::from_ne_bytes([ttl, udp]);
         // Its own peer: it waits for no other.
-        let generator =
-            Generator { ttl_protocol, ifindex: 1, frames: u32::MAX, peer: cpu, ..Generator::default() };
+        let generator = Generator { ttl_protocol, frames: u32::MAX, peer: cpu, ..Generator::default() };
         generators.set(cpu, generator, 0).expect("one element for each");
     }
     let program: &mut Xdp = object.program_mut(GENERATE).expect("in it").try_into().expect("an XDP program");

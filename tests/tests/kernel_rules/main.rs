@@ -1,6 +1,7 @@
 //! Rules of the kernel that could decide about packets in transit: what is read of those that the real
 //! tools make, and what the agent does about them while traffic flows.
 
+mod hazards;
 mod read;
 mod rig;
 

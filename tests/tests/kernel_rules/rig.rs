@@ -14,8 +14,8 @@ use underpass_tests::wait;
 use underpass_tests::xdp::PassProgram;
 
 pub const SOON: Duration = Duration::from_secs(20);
-const LEFT: &str = "10.9.1.2";
-const RIGHT: &str = "10.9.2.2";
+pub const LEFT: &str = "10.9.1.2";
+pub const RIGHT: &str = "10.9.2.2";
 const PACKETS: u64 = 50;
 
 pub struct Rig {
@@ -139,6 +139,11 @@ impl Rig {
 
     pub fn check_by_xdp(&self, what: &str) {
         assert_eq!(self.send(), (PACKETS, PACKETS), "{what}: (received, forwarded by XDP)");
+    }
+
+    /// All arrive, and XDP forwards nothing.
+    pub fn check_by_kernel(&self, what: &str) {
+        assert_eq!(self.send(), (PACKETS, 0), "{what}: (received, forwarded by XDP)");
     }
 
     /// The rule has its effect, and XDP forwards nothing.
