@@ -9,6 +9,9 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
 
+/// Longest frame without jumbo frames: every driver's buffer has room for it, untagged.
+const SMALLEST_BUFFER: usize = 1514;
+
 /// A frame that begins `OFFSET` bytes into the packet: 0 for a real one, the header's length for
 /// one behind a [`underpass_common::abi::ProbeHeader`].
 pub struct Frame<const OFFSET: usize> {
@@ -64,10 +67,13 @@ impl<const OFFSET: usize> Frame<OFFSET> {
         self.packet_length.set(unsafe { bpf_xdp_get_buff_len(self.ctx) } as usize);
     }
 
-    /// Bytes from the Ethernet header on, counted no further than it takes to know whether there are `wanted`.
+    /// Bytes from the Ethernet header on, counted no further than it takes to know whether there are `wanted`,
+    /// or more. A packet may end exactly where the first buffer does, with padding in the next one; a short one
+    /// does not: drivers begin another buffer when the first is full.
     #[inline(always)]
     pub fn length_for(&self, wanted: usize) -> usize {
-        if self.length() < wanted {
+        let length = self.length();
+        if length < wanted || (length == wanted && length > SMALLEST_BUFFER) {
             self.measure();
         }
         self.length()
