@@ -3,7 +3,7 @@
 //!
 //! `UNDERPASS_SEED=N` repeats a run.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use underpass::fib::model::{CompileConfig, Fib, Forward};
@@ -18,23 +18,61 @@ use crate::router;
 const ROUNDS: u32 = 40;
 const CHANGES: u32 = 12;
 const PACKETS: u32 = 150;
-/// Everything happens in 10.0.0.0/22: small enough that prefixes cover each other.
-const UNIVERSE: u32 = 0x0a00_0000;
-const UNIVERSE_BITS: u32 = 10;
+/// Addresses of a universe, as a power of two: few enough that prefixes cover each other.
+const UNIVERSE_BITS: u8 = 10;
 /// Priorities of the rules.
 const RULES: std::ops::RangeInclusive<u32> = 1..=8;
-/// Sources, neither of which is ours; rules select the second.
-const SOURCES: [&str; 2] = ["192.0.2.1", "198.51.100.1"];
+
+/// Where everything of a family happens.
+struct Universe {
+    /// Option of `ip`.
+    family: &'static str,
+    /// What is accelerated.
+    range: &'static str,
+    services: &'static str,
+    /// Of next hops: to be followed by the port's number, this, and the host's.
+    gateways: [&'static str; 2],
+    /// Sources, neither of which is ours; rules select the second by the prefix.
+    sources: [&'static str; 2],
+    selected: &'static str,
+}
+
+const IPV4: Universe = Universe {
+    family: "-4",
+    range: "10.0.0.0/22",
+    services: "10.0.1.64/26",
+    gateways: ["172.20.", "."],
+    sources: ["192.0.2.1", "198.51.100.1"],
+    selected: "198.51.100.0/24",
+};
+
+const IPV6: Universe = Universe {
+    family: "-6",
+    range: "2001:db8:a::/118",
+    services: "2001:db8:a::140/122",
+    gateways: ["2001:db8:20:", "::"],
+    sources: ["2001:db8:c::1", "2001:db8:d::1"],
+    selected: "2001:db8:d::/48",
+};
+
+impl Universe {
+    fn net(&self) -> IpNet {
+        self.range.parse().expect("a prefix")
+    }
+}
 
 /// Xorshift: reproducible, which is all that is needed.
-struct Random(u64);
+struct Random {
+    state: u64,
+    universe: &'static Universe,
+}
 
 impl Random {
     fn below(&mut self, limit: u32) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        u32::try_from(self.0 >> 33).expect("31 bits") % limit
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        u32::try_from(self.state >> 33).expect("31 bits") % limit
     }
 
     fn one_in(&mut self, of: u32) -> bool {
@@ -45,19 +83,24 @@ impl Random {
         of[self.below(u32::try_from(of.len()).expect("few")) as usize]
     }
 
-    fn address(&mut self) -> Ipv4Addr {
-        Ipv4Addr::from(UNIVERSE + self.below(1 << UNIVERSE_BITS))
+    fn address(&mut self) -> IpAddr {
+        let host = self.below(1 << UNIVERSE_BITS);
+        match self.universe.net().addr() {
+            IpAddr::V4(first) => IpAddr::V4(Ipv4Addr::from(u32::from(first) + host)),
+            IpAddr::V6(first) => IpAddr::V6(Ipv6Addr::from(u128::from(first) + u128::from(host))),
+        }
     }
 
     fn prefix(&mut self) -> String {
-        let length = if self.one_in(10) { 0 } else { 32 - self.below(UNIVERSE_BITS + 1) };
-        let length = u8::try_from(length).expect("at most 32");
-        IpNet::new(IpAddr::V4(self.address()), length).expect("a prefix").trunc().to_string()
+        let longest = self.universe.net().max_prefix_len();
+        let shorter = u8::try_from(self.below(u32::from(UNIVERSE_BITS) + 1)).expect("few");
+        let length = if self.one_in(10) { 0 } else { longest - shorter };
+        IpNet::new(self.address(), length).expect("a prefix").trunc().to_string()
     }
 
     fn hop(&mut self) -> String {
-        let port = self.below(2);
-        format!("via 172.20.{port}.{} dev eth{port}", 2 + self.below(3))
+        let (port, [start, end]) = (self.below(2), self.universe.gateways);
+        format!("via {start}{port}{end}{} dev eth{port}", 2 + self.below(3))
     }
 
     fn table(&mut self) -> &'static str {
@@ -92,7 +135,7 @@ impl Random {
         let selector = match self.below(6) {
             0 => format!("iif eth{}", self.below(2)),
             1 => format!("to {}", self.prefix()),
-            2 => "from 198.51.100.0/24".to_owned(),
+            2 => format!("from {}", self.universe.selected),
             3 => format!("not to {}", self.prefix()),
             4 => "fwmark 1".to_owned(),
             _ => String::new(),
@@ -121,6 +164,15 @@ struct Tally {
 
 #[test]
 fn what_is_compiled_is_what_the_kernel_answers() {
+    check(&IPV4);
+}
+
+#[test]
+fn what_is_compiled_of_ipv6_is_what_the_kernel_answers() {
+    check(&IPV6);
+}
+
+fn check(universe: &'static Universe) {
     let seed = std::env::var("UNDERPASS_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |now| now.as_secs() | 1)
     });
@@ -128,12 +180,12 @@ fn what_is_compiled_is_what_the_kernel_answers() {
     let (_lab, router) = router();
     let config = CompileConfig {
         ports: vec!["eth*".into()],
-        accelerate: vec!["10.0.0.0/22".parse().expect("a prefix")],
-        services: vec!["10.0.1.64/26".parse().expect("a prefix")],
+        accelerate: vec![universe.net()],
+        services: vec![universe.services.parse().expect("a prefix")],
     };
     let tally = router.enter(|| {
         block_on(async {
-            let mut random = Random(seed);
+            let mut random = Random { state: seed, universe };
             let mut follower = Follower::start(&Options::default(), config);
             let mut query = Query::new().expect("a socket");
             let mut tally = Tally::default();
@@ -141,13 +193,14 @@ fn what_is_compiled_is_what_the_kernel_answers() {
                 if random.one_in(4) {
                     // A rule that makes everything doubtful should not last for the whole run.
                     for priority in RULES {
-                        let _ = router.run("ip", ["rule", "del", "pref", &priority.to_string()]);
+                        let _ =
+                            router.run("ip", [universe.family, "rule", "del", "pref", &priority.to_string()]);
                     }
                 }
                 for _ in 0..CHANGES {
                     let change = random.change();
                     // Refused when the kernel has no such route, or has it already.
-                    let _ = router.run("ip", change.split_whitespace());
+                    let _ = router.run("ip", [universe.family].into_iter().chain(change.split_whitespace()));
                 }
                 follower.catch_up(&format!("round {round}")).await;
                 for _ in 0..PACKETS {
@@ -167,11 +220,12 @@ fn compare(random: &mut Random, query: &mut Query, follower: &Follower, tally: &
     let state = follower.monitor.state();
     let name = random.pick(&["eth0", "eth1"]);
     let port = state.links.values().find(|link| link.name == name).expect("a port").index;
-    let address = IpAddr::V4(random.address());
+    let address = random.address();
     let fib = follower.compiler.fib();
     let found = forward(fib, port, address);
     // The kernel refuses some sources for their own sake; such packets never get to the destination.
-    let answers: Vec<Result<Route, String>> = SOURCES
+    let sources = random.universe.sources;
+    let answers: Vec<Result<Route, String>> = sources
         .iter()
         .map(|source| {
             query
@@ -212,8 +266,8 @@ fn compare(random: &mut Random, query: &mut Query, follower: &Follower, tally: &
 /// The longest match, as the XDP program looks it up.
 fn forward(fib: &Fib, port: IfIndex, address: IpAddr) -> Forward {
     let view = fib.ports[&port].view;
-    let target = (0..=32).rev().find_map(|length| {
-        let prefix = IpNet::new(address, length).expect("a length").trunc();
+    let target = (0..=128).rev().find_map(|length| {
+        let prefix = IpNet::new(address, length).ok()?.trunc();
         fib.prefixes.get(&(view, prefix))
     });
     target.map_or(Forward::Pass(Reason::NoRoute), |target| target.forward.clone())
