@@ -5,15 +5,20 @@ use underpass_common::nexthop::Port;
 use underpass_common::reason::Reason;
 use underpass_tests::bpf::{DataPlane, INGRESS_IFINDEX, verdict};
 
-use crate::fixture::{Ports, by_egress, frame, ingress_port, prepare};
+use crate::fixture::{Case, Ports, by_egress, frame, ingress_port, prepare};
+use crate::ipv6;
 use crate::router::Router;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("RIVALS_OBJECT"));
 
 /// The rivals with the golden network's ports and rows, on a router whose kernel has its routes.
 fn rivals() -> Option<(DataPlane, Router)> {
+    rivals_with(Router::start)
+}
+
+fn rivals_with(start: fn() -> Router) -> Option<(DataPlane, Router)> {
     DataPlane::for_test()?;
-    let router = Router::start();
+    let router = start();
     let mut data_plane =
         DataPlane::load_object(OBJECT, &["rival_fib", "rival_floor", "rival_pass"]).expect("loads");
     prepare(&mut data_plane, Ports { egress: router.ports[1], other: 0 });
@@ -39,6 +44,37 @@ fn rivals_forward_what_the_program_forwards() {
     }
     let forwarded = data_plane.counters()[&(1, Reason::ForwardedRedirect)];
     assert_eq!(forwarded.packets, 8);
+}
+
+#[test]
+fn rivals_forward_ipv6_as_the_program_does() {
+    let Some((data_plane, router)) = rivals_with(Router::start_with_ipv6) else { return };
+    std::fs::write("/proc/sys/net/ipv6/conf/lo/forwarding", "1").expect("a sysctl");
+    let ports = Ports { egress: router.ports[1], other: 0 };
+    let (redirected, passed): (Vec<_>, Vec<_>) = ipv6::cases(ports)
+        .into_iter()
+        .filter(|case| case.reason == Reason::ForwardedRedirect || case.answer.target == 0)
+        .partition(|case| case.reason == Reason::ForwardedRedirect);
+    let by_egress = |case: &&Case| case.answer.egress_ifindex == ports.egress;
+    assert!(redirected.iter().filter(by_egress).count() > 10);
+    for case in redirected.iter().filter(by_egress) {
+        for program in ["rival_fib", "rival_floor"] {
+            let run = data_plane.run(program, &case.frame);
+            assert_eq!(run.verdict, verdict::REDIRECT, "{} by {program}", case.name);
+            assert_eq!(Some(&run.frame), case.leaves.as_ref(), "{} by {program}", case.name);
+        }
+    }
+    // What the header alone decides, on ports as they are.
+    let headers = [Reason::BadHeader, Reason::TtlExpired, Reason::NotUnicast, Reason::HopByHop];
+    let mut checked = 0;
+    for case in passed.iter().filter(|case| headers.contains(&case.reason)) {
+        for program in ["rival_fib", "rival_floor"] {
+            let run = data_plane.run(program, &case.frame);
+            assert_eq!((run.verdict, &run.frame), (verdict::PASS, &case.frame), "{} by {program}", case.name);
+            checked += 1;
+        }
+    }
+    assert!(checked > 10, "{checked}");
 }
 
 #[test]
