@@ -18,6 +18,7 @@ pub mod memory;
 mod node;
 mod space;
 mod tree;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -108,10 +109,10 @@ impl<M: Memory> FlatTable<M> {
         let load = |root| Slot::from_word(store.load(root));
         let mut blocks = Vec::new();
         for (_, root) in slots(false) {
-            blocks.extend(tree::blocks(&store, load(root), <u32 as Address>::BITS).ok_or(Unsound)?);
+            blocks.extend(walk::blocks(&store, load(root), <u32 as Address>::BITS).ok_or(Unsound)?);
         }
         for (_, root) in slots(true) {
-            blocks.extend(tree::blocks(&store, load(root), <u128 as Address>::BITS).ok_or(Unsound)?);
+            blocks.extend(walk::blocks(&store, load(root), <u128 as Address>::BITS).ok_or(Unsound)?);
         }
         // Nodes that share no unit form trees: only then their answers can be walked.
         let space = Space::with_used(store.units(), blocks).ok_or(Unsound)?;

@@ -4,7 +4,7 @@ use underpass_common::fib::flat::{DIRECTORY_WORDS, NODES4, NODES6, Slot, directo
 
 use super::super::memory::Memory;
 use super::super::node;
-use super::super::tree::blocks;
+use super::super::walk::blocks;
 use super::*;
 
 /// Longest path of nodes behind a slot.
