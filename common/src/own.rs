@@ -26,7 +26,7 @@ mod tests {
         let mut shared = 0;
         for host in 0..4096u32 {
             let (word, bit) = own_bit((0x0ae9_0000 + host).to_be_bytes());
-            assert!(word < OWN_WORDS && bit.count_ones() == 1);
+            assert!(word < OWN_WORDS && bit.is_power_of_two());
             shared += u32::from(seen[word as usize] & bit != 0);
             seen[word as usize] |= bit;
         }

@@ -156,7 +156,9 @@ fn run(engine: Engine, seed: u64) {
             }
             let mut changes: Vec<PrefixChange> = changes.into_iter().collect();
             rng.shuffle(&mut changes);
-            changes.iter().for_each(|change| model.make(*change));
+            for change in &changes {
+                model.make(*change);
+            }
             let maps = asker.datapath.maps();
             if round % 3 == 0 {
                 for ((view, prefix), target) in &changes {

@@ -302,7 +302,9 @@ mod tests {
                 let (changed, _) = rewrite(&store, &mut space, node, &changes).expect("room");
                 let changed = changed.node().expect("a pointer");
                 let mut expected = slots.clone();
-                changes.iter().for_each(|(value, slot)| expected[*value as usize] = *slot);
+                for (value, slot) in &changes {
+                    expected[*value as usize] = *slot;
+                }
                 let fresh = write(&store, &mut space, kind, stride, &expected).expect("room").0;
                 for (value, slot) in (0..).zip(&expected) {
                     prop_assert_eq!(super::slot(&store, changed, value), *slot);
