@@ -59,20 +59,25 @@ fn machine(report: &Report) -> String {
 /// The README's section: chart, table and what it says.
 pub fn readme(report: &Report) -> String {
     let mut text = String::from(
-        "![Nanoseconds per packet: kernel, fib-helper, lpm-trie, underpass and floor](bench/results/forward.svg)\n\n\
+        "![Nanoseconds per packet: kernel, fib-helper, lpm-trie, underpass, strict and floor](bench/results/forward.svg)\n\n\
          Packet rate of Underpass against the others, median and 95 % interval of paired passes, and what its program\n\
          spends per packet on top of one that looks nothing up:\n\n\
          | routes | against the kernel | against `fib-helper` | against `floor` | over the floor | maps |\n|---|---|---|---|---|---|\n",
     );
     let uniform = report.rows.iter().filter(|row| row.destinations == Popularity::Uniform);
-    for row in uniform.filter(|row| row.column == Column::Underpass.label()) {
+    let agents = [(Column::Underpass, ""), (Column::Strict, ", `strict`")];
+    for row in uniform {
+        let Some((_, note)) = agents.iter().find(|(column, _)| column.label() == row.column) else {
+            continue;
+        };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "| {} | {} |", label(row), cells(row).join(" | "));
+        let _ = writeln!(text, "| {}{note} | {} |", label(row), cells(row).join(" | "));
     }
     let _ = write!(
         text,
         "\n{} on {}. `fib-helper` is our packet path with `bpf_fib_lookup` in the place of the tables, `lpm-trie` with\n\
-         `BPF_MAP_TYPE_LPM_TRIE`, `floor` without any lookup. Numbers: [bench/results/forward.json](bench/results/forward.json),\n\
+         `BPF_MAP_TYPE_LPM_TRIE`, `floor` without any lookup; with `strict` the port has\n\
+         `rp_filter` 1, so that every source is looked up too. Numbers: [bench/results/forward.json](bench/results/forward.json),\n\
          [curve by table size](bench/results/curve.svg); what each means: [bench/README.md](bench/README.md).",
         report.machine.date.get(..10).unwrap_or(&report.machine.date),
         machine(report)

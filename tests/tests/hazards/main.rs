@@ -25,6 +25,9 @@ const SOURCES: &[&str] = &[
     include_str!("lookup.rs"),
     include_str!("mtu.rs"),
     include_str!("neighbour.rs"),
+    // Where the machinery for it is.
+    include_str!("../forwarding_ipv6.rs"),
+    include_str!("../kernel_rules/hazards.rs"),
 ];
 
 /// `docs/hazards.md` names every test, and nothing else.
