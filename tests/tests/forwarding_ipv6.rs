@@ -139,3 +139,55 @@ fn h28_jumbo_frames_in_several_buffers_go_by_xdp() {
     rig.wait_forwards(LEFT4, RIGHT4);
     assert_eq!(rig.send(RIGHT4, 9000 - 28), PACKETS, "IPv4 by XDP");
 }
+
+#[test]
+fn reports_show_ipv6_as_they_show_ipv4() {
+    let Some(rig) = Rig::start(1500, "flat") else { return };
+    rig.wait_forwards(LEFT, RIGHT);
+    rig.wait_forwards(LEFT4, RIGHT4);
+    let run = |arguments: &[&str]| {
+        let output = rig.agent.cli(arguments).expect("underpass starts");
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {text}");
+        // Columns are as wide as it takes.
+        text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    let routes = run(&["routes"]);
+    for expected in [
+        "10.9.9.0/24 - boot 2001:db8:2::2 eth1 forward 2001:db8:2::2 eth1 yes",
+        "2001:db8::/32 - - pass (no_route) yes",
+        "2001:db8:1::/64 - kernel on-link eth0 pass (connected) yes",
+        "2001:db8:1::/128 - kernel anycast on-link eth0 pass (local) yes",
+        "2001:db8:1::1/128 - kernel local on-link eth0 pass (local) yes",
+        "2001:db8:2::2/128 - - forward 2001:db8:2::2 eth1 yes",
+        "2001:db8:b::/48 - boot 2001:db8:2::2 eth1 forward 2001:db8:2::2 eth1 yes",
+    ] {
+        assert!(routes.iter().any(|line| line == expected), "{expected}: {routes:#?}");
+    }
+    assert!(run(&["status"]).iter().any(|line| line == "Problems none"));
+
+    // Without --from: the router's own address is the first of the segment, and no host's.
+    let hop =
+        |lookup: &[String]| lookup[4].starts_with("2001:db8:2::2 eth1 ") && lookup[4].ends_with(" yes yes");
+    for (to, packet, prefix) in [
+        (RIGHT, "Packet to 2001:db8:b::9 from 2001:db8:1::2 in by eth0", "Prefix 2001:db8:b::/48"),
+        (RIGHT4, "Packet to 10.9.9.9 from 10.9.1.2 in by eth0", "Prefix 10.9.9.0/24"),
+    ] {
+        let lookup = run(&["lookup", to]);
+        assert_eq!(lookup[..2], [packet, prefix]);
+        assert!(lookup[2].starts_with("XDP redirect (forwarded_redirect), target "), "{lookup:#?}");
+        assert!(lookup[2].ends_with(", out by eth1") && hop(&lookup), "{lookup:#?}");
+        assert_eq!(lookup[5..7], ["Kernel unicast via 2001:db8:2::2 out by eth1", "Agree yes"]);
+    }
+    for (to, port, packet, answer) in [
+        (LEFT, "eth1", "from 2001:db8:b::1 in by eth1", "Kernel unicast out by eth0"),
+        ("2001:db8:1::1", "eth0", "from 2001:db8:1::2 in by eth0", "Kernel local out by lo"),
+        ("2001:db8:1::2", "eth0", "from 2001:db8:1::3 in by eth0", "Kernel unicast out by eth0"),
+        ("2001:db8:f::1", "eth0", "from 2001:db8:1::2 in by eth0", "Kernel error: Network is unreachable"),
+    ] {
+        let lookup = run(&["lookup", to, "--in", port]);
+        assert!(lookup[0].ends_with(packet), "{lookup:#?}");
+        assert!(lookup.iter().any(|line| line.starts_with(answer)), "{lookup:#?}");
+        assert!(lookup.contains(&"Agree yes".to_owned()), "{lookup:#?}");
+    }
+}

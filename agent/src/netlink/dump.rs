@@ -14,6 +14,7 @@ use super::apply::Part;
 use super::decode::{Event, decode};
 use super::install::Dump;
 use super::model::{IfIndex, Link, State};
+use super::order;
 use super::requests::{Reply, RequestError, Requests};
 use super::settings;
 
@@ -153,7 +154,7 @@ impl Reader {
             Event::Address(address) => drop(state.addresses.insert(address)),
             Event::Neighbour(entry) => drop(state.neighbours.insert((entry.ifindex, entry.address), entry)),
             Event::Rule(rule) => state.rules.push(rule),
-            Event::Route(route, _) => state.routes.entry(route.key()).or_default().push(route),
+            Event::Route(route, _) => order::append(state.routes.entry(route.key()).or_default(), route),
             _ => {}
         }
     }

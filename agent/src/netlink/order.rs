@@ -3,12 +3,51 @@
 //! Each function tells whether the result is certain. It is not when the state before the event was
 //! not what the kernel had, which happens after a dump that was newer than the event.
 
+use ipnet::IpNet;
+
 use super::decode::Placement;
 use super::model::{Route, RouteNextHop};
 
 /// Adds a route to those with its key.
 #[must_use]
 pub fn add(routes: &mut Vec<Route>, route: Route, placement: Placement) -> bool {
+    among_its_source(routes, route.source_prefix, |routes| add_to(routes, route, placement))
+}
+
+/// Appends a route of a dump to those with its key.
+pub fn append(routes: &mut Vec<Route>, route: Route) {
+    let at = routes.partition_point(|known| known.source_prefix <= route.source_prefix);
+    routes.insert(at, route);
+}
+
+/// Removes a route from those with its key.
+#[must_use]
+pub fn remove(routes: &mut Vec<Route>, route: &Route) -> bool {
+    among_its_source(routes, route.source_prefix, |routes| remove_from(routes, route))
+}
+
+/// Changes the routes with a key that are for packets from `source`. IPv6 keeps those of each source apart
+/// (`FIB6_SUBTREE` in `fib6_add`): none replaces, joins or follows one of another source. Those for all sources
+/// come first.
+fn among_its_source(
+    routes: &mut Vec<Route>,
+    source: Option<IpNet>,
+    change: impl FnOnce(&mut Vec<Route>) -> bool,
+) -> bool {
+    if routes.iter().all(|known| known.source_prefix == source) {
+        return change(routes);
+    }
+    let (mut own, others) =
+        std::mem::take(routes).into_iter().partition(|known| known.source_prefix == source);
+    let certain = change(&mut own);
+    *routes = others;
+    for route in own {
+        append(routes, route);
+    }
+    certain
+}
+
+fn add_to(routes: &mut Vec<Route>, route: Route, placement: Placement) -> bool {
     if let Some(known) = routes.iter_mut().find(|known| is_same(known, &route)) {
         // Announced again, with other flags at most.
         *known = route;
@@ -61,9 +100,7 @@ fn add_ipv6(routes: &mut Vec<Route>, route: Route, placement: Placement) -> bool
     }
 }
 
-/// Removes a route from those with its key.
-#[must_use]
-pub fn remove(routes: &mut Vec<Route>, route: &Route) -> bool {
+fn remove_from(routes: &mut Vec<Route>, route: &Route) -> bool {
     if let Some(at) = routes.iter().position(|known| is_same(known, route)) {
         routes.remove(at);
         return !routes.iter().any(|known| is_same(known, route));

@@ -23,6 +23,9 @@ const ANYWHERE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 /// As [`ANYWHERE`], of IPv6 (RFC 3849).
 const ANYWHERE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
+/// So many hosts of a network are looked at for a source.
+const HOSTS_TRIED: usize = 64;
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
@@ -37,7 +40,7 @@ pub enum LookupError {
     Families(IpAddr, IpAddr),
     /// No source was given and none is obvious.
     #[error(
-        "no route points out of {0}, so no packet with a valid source can come in there: name one with --from"
+        "no source is obvious for a packet that comes in by {0}: no route points out of it; name one with --from"
     )]
     NoSource(String),
     /// The probe failed.
@@ -163,7 +166,7 @@ pub(super) fn longest_match(fib: &Fib, view: ViewId, address: IpAddr) -> Option<
 }
 
 /// A source that the kernel accepts from this port: a routed one if there is any (hosts on the same
-/// segment get an ICMP redirect from the kernel), else one on the segment.
+/// segment get an ICMP redirect from the kernel), else one on the segment. IPv6 accepts any.
 fn obvious_source(fib: &Fib, view: ViewId, ingress: IfIndex, destination: IpAddr) -> Option<IpAddr> {
     let anywhere = match destination {
         IpAddr::V4(_) => IpAddr::V4(ANYWHERE),
@@ -178,12 +181,23 @@ fn obvious_source(fib: &Fib, view: ViewId, ingress: IfIndex, destination: IpAddr
             if prefix.addr().is_ipv4() != destination.is_ipv4() || is_link_local(prefix.addr()) {
                 return None;
             }
-            let first = if prefix.contains(&anywhere) { anywhere } else { prefix.hosts().next()? };
-            let (matched, _) = longest_match(fib, view, first)?;
-            (matched == *prefix && first != destination).then_some(first)
+            let anywhere = prefix.contains(&anywhere).then_some(anywhere);
+            anywhere.into_iter().chain(first_hosts(*prefix)).find(|candidate| {
+                let matched = longest_match(fib, view, *candidate);
+                matched.is_some_and(|(matched, _)| matched == *prefix) && *candidate != destination
+            })
         })
     };
-    usable(false).or_else(|| usable(true))
+    let any = (destination.is_ipv6() && destination != anywhere).then_some(anywhere);
+    usable(false).or_else(|| usable(true)).or(any)
+}
+
+/// The first hosts of a network; among them may be the router itself and neighbours, which have prefixes of
+/// their own.
+fn first_hosts(prefix: IpNet) -> impl Iterator<Item = IpAddr> {
+    // The first address of an IPv6 network is that of its routers (RFC 4291 §2.6.1).
+    let anycast = prefix.addr().is_ipv6() && prefix.prefix_len() < 127;
+    prefix.hosts().skip(usize::from(anycast)).take(HOSTS_TRIED)
 }
 
 /// Packets from such addresses are never forwarded.
@@ -191,5 +205,34 @@ const fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_needs_no_route_to_the_source() {
+        let fib = Fib::default();
+        let source = |to: &str| obvious_source(&fib, 0, 2, to.parse().unwrap());
+        assert_eq!(source("2001:db8::7"), Some(IpAddr::V6(ANYWHERE6)));
+        assert_eq!(source("2001:db8::1"), None, "a packet to itself");
+        assert_eq!(source("10.1.1.1"), None, "nothing says what the kernel would accept");
+    }
+
+    #[test]
+    fn hosts_of_a_network_are_none_of_its_own_addresses() {
+        let first = |prefix: &str| first_hosts(prefix.parse().unwrap()).next().unwrap().to_string();
+        for (prefix, host) in [
+            ("10.1.1.0/24", "10.1.1.1"),
+            ("10.1.1.4/31", "10.1.1.4"),
+            ("10.1.1.4/32", "10.1.1.4"),
+            ("2001:db8::/64", "2001:db8::1"),
+            ("2001:db8::4/127", "2001:db8::4"),
+            ("2001:db8::4/128", "2001:db8::4"),
+        ] {
+            assert_eq!(first(prefix), host, "{prefix}");
+        }
     }
 }

@@ -27,10 +27,13 @@ pub fn fresh() -> State {
     finished.dump.state
 }
 
-/// Without what comes and goes unannounced: neighbours that are being asked for.
+/// Without what comes and goes unannounced: neighbours that are being asked for, and which of the next hops of
+/// an IPv6 route the preferred source is told of, which matters to the machine's own packets only.
 fn settled(state: &State) -> State {
     let mut state = state.clone();
     state.neighbours.retain(|_, neighbour| neighbour.state == NeighbourState::Valid);
+    let ipv6 = state.routes.iter_mut().filter(|(key, _)| key.prefix.addr().is_ipv6());
+    ipv6.flat_map(|(_, routes)| routes).for_each(|route| route.preferred_source = None);
     state
 }
 

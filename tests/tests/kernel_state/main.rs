@@ -26,20 +26,13 @@ fn router() -> (Lab, Netns) {
         ))
         .expect("a veth pair");
         router
-            .ip(&format!(
-                "addr add 172.20.{port}.1/24 dev eth{port}\naddr add 2001:db8:20:{port}::1/64 dev eth{port} nodad\n\
-                 link set eth{port} up\n"
-            ))
+            .ip(&format!("addr add 172.20.{port}.1/24 dev eth{port}\nlink set eth{port} up\n"))
             .expect("a port");
         far.ip(&format!("addr add 172.20.{port}.2/24 dev far{port}\nlink set far{port} up\n"))
             .expect("a far end");
     }
-    let settings = [
-        ("ipv4.ip_forward", "1"),
-        ("ipv4.conf.all.rp_filter", "0"),
-        ("ipv4.conf.default.rp_filter", "0"),
-        ("ipv6.conf.all.forwarding", "1"),
-    ];
+    let settings =
+        [("ipv4.ip_forward", "1"), ("ipv4.conf.all.rp_filter", "0"), ("ipv4.conf.default.rp_filter", "0")];
     router.sysctl(&settings).expect("sysctls of the namespace");
     // A late carrier would be one more change, in the middle of those of a test.
     let carriers = || {

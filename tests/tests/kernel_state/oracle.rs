@@ -3,7 +3,7 @@
 //!
 //! `UNDERPASS_SEED=N` repeats a run.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use underpass::fib::model::{CompileConfig, Fib, Forward};
@@ -18,61 +18,65 @@ use crate::router;
 const ROUNDS: u32 = 40;
 const CHANGES: u32 = 12;
 const PACKETS: u32 = 150;
-/// Addresses of a universe, as a power of two: few enough that prefixes cover each other.
-const UNIVERSE_BITS: u8 = 10;
 /// Priorities of the rules.
 const RULES: std::ops::RangeInclusive<u32> = 1..=8;
+/// Everything happens in so many last bits: few enough that prefixes cover each other.
+const UNIVERSE_BITS: u8 = 10;
 
-/// Where everything of a family happens.
-struct Universe {
-    /// Option of `ip`.
-    family: &'static str,
-    /// What is accelerated.
-    range: &'static str,
+/// What differs between the families.
+struct World {
+    /// For `ip`.
+    flag: &'static str,
+    universe: &'static str,
     services: &'static str,
-    /// Of next hops: to be followed by the port's number, this, and the host's.
-    gateways: [&'static str; 2],
-    /// Sources, neither of which is ours; rules select the second by the prefix.
+    /// Prefixes around the universe.
+    covering: [&'static str; 2],
+    /// Of sources, neither of which is ours; rules select the second.
     sources: [&'static str; 2],
     selected: &'static str,
+    /// Next hops of either port.
+    hops: [&'static [&'static str]; 2],
+    /// More of a route, which packets may see or not.
+    attributes: &'static [&'static str],
 }
 
-const IPV4: Universe = Universe {
-    family: "-4",
-    range: "10.0.0.0/22",
+const IPV4: World = World {
+    flag: "-4",
+    universe: "10.0.0.0/22",
     services: "10.0.1.64/26",
-    gateways: ["172.20.", "."],
+    covering: ["0.0.0.0/0", "10.0.0.0/16"],
     sources: ["192.0.2.1", "198.51.100.1"],
     selected: "198.51.100.0/24",
+    hops: [
+        &["via 172.20.0.2", "via 172.20.0.3", "via 172.20.0.4", "via inet6 fe80::2"],
+        &["via 172.20.1.2", "via 172.20.1.3", "via 172.20.1.4", "via inet6 fe80::3"],
+    ],
+    attributes: &["tos 0x10", "src 172.20.1.1", "mtu 1400"],
 };
 
-const IPV6: Universe = Universe {
-    family: "-6",
-    range: "2001:db8:a::/118",
+const IPV6: World = World {
+    flag: "-6",
+    universe: "2001:db8:a::/118",
     services: "2001:db8:a::140/122",
-    gateways: ["2001:db8:20:", "::"],
-    sources: ["2001:db8:c::1", "2001:db8:d::1"],
-    selected: "2001:db8:d::/48",
+    covering: ["::/0", "2001:db8::/32"],
+    sources: ["2001:db8:f::1", "2001:db8:e::1"],
+    selected: "2001:db8:e::/48",
+    hops: [
+        &["via fd20:0:0::2", "via fd20:0:0::3", "via fd20:0:0::4", "via fe80::2"],
+        &["via fd20:0:1::2", "via fd20:0:1::3", "via fd20:0:1::4", "via fe80::3"],
+    ],
+    attributes: &["from 2001:db8:e::/48", "src fd20:0:1::1"],
 };
-
-impl Universe {
-    fn net(&self) -> IpNet {
-        self.range.parse().expect("a prefix")
-    }
-}
 
 /// Xorshift: reproducible, which is all that is needed.
-struct Random {
-    state: u64,
-    universe: &'static Universe,
-}
+struct Random(u64, &'static World);
 
 impl Random {
     fn below(&mut self, limit: u32) -> u32 {
-        self.state ^= self.state << 13;
-        self.state ^= self.state >> 7;
-        self.state ^= self.state << 17;
-        u32::try_from(self.state >> 33).expect("31 bits") % limit
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        u32::try_from(self.0 >> 33).expect("31 bits") % limit
     }
 
     fn one_in(&mut self, of: u32) -> bool {
@@ -85,22 +89,24 @@ impl Random {
 
     fn address(&mut self) -> IpAddr {
         let host = self.below(1 << UNIVERSE_BITS);
-        match self.universe.net().addr() {
-            IpAddr::V4(first) => IpAddr::V4(Ipv4Addr::from(u32::from(first) + host)),
-            IpAddr::V6(first) => IpAddr::V6(Ipv6Addr::from(u128::from(first) + u128::from(host))),
+        match self.1.universe.parse().expect("a prefix") {
+            IpNet::V4(net) => IpAddr::V4((net.addr().to_bits() | host).into()),
+            IpNet::V6(net) => IpAddr::V6((net.addr().to_bits() | u128::from(host)).into()),
         }
     }
 
     fn prefix(&mut self) -> String {
-        let longest = self.universe.net().max_prefix_len();
-        let shorter = u8::try_from(self.below(u32::from(UNIVERSE_BITS) + 1)).expect("few");
-        let length = if self.one_in(10) { 0 } else { longest - shorter };
-        IpNet::new(self.address(), length).expect("a prefix").trunc().to_string()
+        if self.one_in(8) {
+            return self.pick(&self.1.covering).to_owned();
+        }
+        let host = IpNet::from(self.address());
+        let shorter = u8::try_from(self.below(u32::from(UNIVERSE_BITS) + 1)).expect("few bits");
+        IpNet::new(host.addr(), host.prefix_len() - shorter).expect("a prefix").trunc().to_string()
     }
 
     fn hop(&mut self) -> String {
-        let (port, [start, end]) = (self.below(2), self.universe.gateways);
-        format!("via {start}{port}{end}{} dev eth{port}", 2 + self.below(3))
+        let port = self.below(2);
+        format!("{} dev eth{port}", self.pick(self.1.hops[port as usize]))
     }
 
     fn table(&mut self) -> &'static str {
@@ -118,10 +124,13 @@ impl Random {
             9 => format!("route append {prefix} {} table {table}", self.hop()),
             10 => format!(
                 "route replace {} {prefix} table {table}",
-                self.pick(&["blackhole", "throw", "unreachable"])
+                self.pick(&["blackhole", "throw", "unreachable", "prohibit"])
             ),
             11 => format!("route replace {prefix} dev eth{} table {table}", self.below(2)),
-            12 => format!("route replace {prefix} tos 0x10 {} table {table}", self.hop()),
+            12 => {
+                let attribute = self.pick(self.1.attributes);
+                format!("route replace {prefix} {attribute} {} table {table}", self.hop())
+            }
             13 => {
                 format!("neigh replace {} lladdr 02:00:00:00:00:99 dev eth{}", self.address(), self.below(2))
             }
@@ -135,7 +144,7 @@ impl Random {
         let selector = match self.below(6) {
             0 => format!("iif eth{}", self.below(2)),
             1 => format!("to {}", self.prefix()),
-            2 => format!("from {}", self.universe.selected),
+            2 => format!("from {}", self.1.selected),
             3 => format!("not to {}", self.prefix()),
             4 => "fwmark 1".to_owned(),
             _ => String::new(),
@@ -143,7 +152,11 @@ impl Random {
         let action = match self.below(8) {
             0 => "blackhole".to_owned(),
             1 => "goto 32766".to_owned(),
-            2 => format!("lookup {} suppress_prefixlength {}", self.table(), self.pick(&["0", "24", "28"])),
+            2 => format!(
+                "lookup {} suppress_prefixlength {}",
+                self.table(),
+                self.pick(&["0", "24", "28", "32", "122"])
+            ),
             _ => format!("lookup {}", self.table()),
         };
         format!("rule add pref {} {selector} {action}", self.priority())
@@ -168,24 +181,32 @@ fn what_is_compiled_is_what_the_kernel_answers() {
 }
 
 #[test]
-fn what_is_compiled_of_ipv6_is_what_the_kernel_answers() {
+fn what_is_compiled_for_ipv6_is_what_the_kernel_answers() {
     check(&IPV6);
 }
 
-fn check(universe: &'static Universe) {
+fn check(world: &'static World) {
     let seed = std::env::var("UNDERPASS_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |now| now.as_secs() | 1)
     });
     println!("UNDERPASS_SEED={seed}");
     let (_lab, router) = router();
+    router.sysctl(&[("ipv6.conf.all.forwarding", "1")]).expect("a router");
+    router
+        .ip("addr add fd20:0:0::1/64 dev eth0 nodad\naddr add fd20:0:1::1/64 dev eth1 nodad\n")
+        .expect("addresses");
     let config = CompileConfig {
         ports: vec!["eth*".into()],
-        accelerate: vec![universe.net()],
-        services: vec![universe.services.parse().expect("a prefix")],
+        accelerate: vec![world.universe.parse().expect("a prefix")],
+        services: vec![world.services.parse().expect("a prefix")],
+    };
+    let ip = |command: &str| {
+        // Refused when the kernel has no such route, or has it already.
+        let _ = router.run("ip", [world.flag].into_iter().chain(command.split_whitespace()));
     };
     let tally = router.enter(|| {
         block_on(async {
-            let mut random = Random { state: seed, universe };
+            let mut random = Random(seed, world);
             let mut follower = Follower::start(&Options::default(), config);
             let mut query = Query::new().expect("a socket");
             let mut tally = Tally::default();
@@ -193,14 +214,11 @@ fn check(universe: &'static Universe) {
                 if random.one_in(4) {
                     // A rule that makes everything doubtful should not last for the whole run.
                     for priority in RULES {
-                        let _ =
-                            router.run("ip", [universe.family, "rule", "del", "pref", &priority.to_string()]);
+                        ip(&format!("rule del pref {priority}"));
                     }
                 }
                 for _ in 0..CHANGES {
-                    let change = random.change();
-                    // Refused when the kernel has no such route, or has it already.
-                    let _ = router.run("ip", [universe.family].into_iter().chain(change.split_whitespace()));
+                    ip(&random.change());
                 }
                 follower.catch_up(&format!("round {round}")).await;
                 for _ in 0..PACKETS {
@@ -224,8 +242,9 @@ fn compare(random: &mut Random, query: &mut Query, follower: &Follower, tally: &
     let fib = follower.compiler.fib();
     let found = forward(fib, port, address);
     // The kernel refuses some sources for their own sake; such packets never get to the destination.
-    let sources = random.universe.sources;
-    let answers: Vec<Result<Route, String>> = sources
+    let answers: Vec<Result<Route, String>> = random
+        .1
+        .sources
         .iter()
         .map(|source| {
             query
@@ -266,8 +285,8 @@ fn compare(random: &mut Random, query: &mut Query, follower: &Follower, tally: &
 /// The longest match, as the XDP program looks it up.
 fn forward(fib: &Fib, port: IfIndex, address: IpAddr) -> Forward {
     let view = fib.ports[&port].view;
-    let target = (0..=128).rev().find_map(|length| {
-        let prefix = IpNet::new(address, length).ok()?.trunc();
+    let target = (0..=IpNet::from(address).prefix_len()).rev().find_map(|length| {
+        let prefix = IpNet::new(address, length).expect("a length").trunc();
         fib.prefixes.get(&(view, prefix))
     });
     target.map_or(Forward::Pass(Reason::NoRoute), |target| target.forward.clone())

@@ -140,6 +140,26 @@ fn ipv6_routes_of_one_key() {
     );
 }
 
+/// A route for some sources only has the key of the others, but is none of them.
+#[test]
+fn ipv6_routes_of_other_sources_stay() {
+    let ordinary = |text: &str| routes(text, true).remove(0);
+    let selective = Route { source_prefix: Some("fd01::/64".parse().expect("a prefix")), ..ordinary("9") };
+    let mut state = State::default();
+    let mut check = |event: Event, expected: &[&Route]| {
+        let applied = state.apply(event);
+        assert!(applied.reread.is_empty(), "certain");
+        let found: Vec<&Route> = state.routes.values().flatten().collect();
+        assert_eq!(found, expected);
+    };
+    check(Event::Route(selective.clone(), Placement::Sole), &[&selective]);
+    check(Event::Route(ordinary("1"), Placement::Replace), &[&ordinary("1"), &selective]);
+    check(Event::Route(ordinary("1+2"), Placement::Last), &[&ordinary("1+2"), &selective]);
+    check(Event::Route(ordinary("3"), Placement::Replace), &[&ordinary("3"), &selective]);
+    check(Event::RouteGone(ordinary("3")), &[&selective]);
+    check(Event::RouteGone(selective.clone()), &[]);
+}
+
 #[test]
 fn a_link_that_goes_takes_its_own_along() {
     let mut state = state(
