@@ -35,7 +35,7 @@ const RIGHT: f64 = 20.0;
 const TOP: f64 = 96.0;
 const BOTTOM: f64 = 44.0;
 /// Fills of the series, told apart also without colour vision (Okabe and Ito).
-pub const FILLS: [&str; 6] = ["#8c8c8c", "#e69f00", "#cc79a7", "#0072b2", "#cccccc", "#009e73"];
+pub const FILLS: [&str; 6] = ["#8c8c8c", "#e69f00", "#cc79a7", "#0072b2", "#56b4e9", "#cccccc"];
 
 /// The chart as an SVG document. Text and background have fixed colours, so that it reads on a dark page too.
 pub fn svg(chart: &Chart) -> String {

@@ -10,7 +10,7 @@ mod tables;
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use underpass_common::bench::{BATCH, DESTINATIONS, FRAME_LEN, FRAME6_LEN, NEXT_HOPS};
 
 use self::keep::Keep;
@@ -69,13 +69,16 @@ pub struct Args {
     /// Processor that does all the work [default: the last one].
     #[arg(long)]
     cpu: Option<usize>,
+    /// Measures nothing: draws the published charts and the README's section anew from `forward.json`.
+    #[arg(long)]
+    redraw: bool,
 }
 
 /// Result of `forward`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// `forward`.
-    pub bench: &'static str,
+    pub bench: String,
     /// Where it ran.
     pub machine: Machine,
     /// Signs of other work on the machine.
@@ -99,7 +102,7 @@ pub struct Report {
 }
 
 /// How `forward` was measured.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Method {
     /// Bytes per IPv4 frame in memory; 4 more (the check sequence) on a wire.
     pub frame_bytes: usize,
@@ -178,6 +181,10 @@ impl Args {
 /// # Errors
 /// A rig cannot be raised, a router does not forward as it should, or a file cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    let output = Output::new(args.out.as_deref(), args.whole());
+    if args.redraw {
+        return draw_all(&output.read("forward")?, &output);
+    }
     let machine = Machine::read()?;
     let start = noise::Start::now()?;
     let plan = args.plan(&machine);
@@ -226,7 +233,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     print!("{}", noise.text());
     let report = Report {
-        bench: "forward",
+        bench: "forward".to_owned(),
         machine,
         noise,
         method: method(&plan, args.seed),
@@ -238,15 +245,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         next_hop_keep,
         set_up: session.set_up,
     };
-    publish(&report, &Output::new(args.out.as_deref(), args.whole()))
+    println!();
+    output.json("forward", &report)?;
+    draw_all(&report, &output)
 }
 
 /// The set that scaling and hairpin are measured with.
 const SCALED: RouteSet = RouteSet::new(Family::Ipv4, Kind::Blocks, 10_000);
 
-fn publish(report: &Report, output: &Output) -> anyhow::Result<()> {
-    println!();
-    output.json("forward", report)?;
+fn draw_all(report: &Report, output: &Output) -> anyhow::Result<()> {
     if !report.rows.is_empty() {
         output.svg("forward", &draw::bars(report))?;
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::report;
 
@@ -41,6 +42,17 @@ impl Output {
         report::write_json(&path, report)?;
         println!("written: {}", path.display());
         Ok(())
+    }
+
+    /// Reads what [`Self::json`] wrote.
+    ///
+    /// # Errors
+    /// There is no such file, or another version of the benchmark wrote it.
+    pub fn read<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<T> {
+        let path = self.folder.join(format!("{name}.json"));
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is of another version", path.display()))
     }
 
     /// Writes `NAME.svg`.

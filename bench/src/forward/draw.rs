@@ -12,10 +12,12 @@ use crate::routes::Popularity;
 
 /// The tables as a bar chart.
 pub fn bars(report: &Report) -> String {
-    let mut labels: Vec<String> = report.rows.iter().map(label).collect();
+    // By Zipf everything is a little faster, and the chart twice as crowded: that is in the JSON.
+    let uniform = || report.rows.iter().filter(|row| row.destinations == Popularity::Uniform);
+    let mut labels: Vec<String> = uniform().map(label).collect();
     labels.dedup();
     let bar = |wanted: &str, column: Column| {
-        let mut rows = report.rows.iter();
+        let mut rows = uniform();
         rows.find(|row| label(row) == wanted && row.column == column.label()).map(|row| row.ns_per_packet)
     };
     let groups = labels.iter().map(|label| Group {
