@@ -71,8 +71,8 @@ const fn source_port(sequence: u32) -> u16 {
     words(sequence.wrapping_mul(0x9e37_79b1))[1]
 }
 
-/// This processor's generator, the number of its next frame, and the processor's number; `None` while it waits for its peer and
-/// once all frames are made.
+/// This processor's generator, the number of its next frame, and the processor's number; `None` while it waits
+/// for its peer and once all frames are made.
 #[inline(always)]
 fn next() -> Option<(&'static mut Generator, u32, u32)> {
     // SAFETY: takes nothing and gives a number.

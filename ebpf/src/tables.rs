@@ -7,7 +7,7 @@ use underpass_common::nexthop::{
     NEXT_HOP_LIVE, PORT_HAIRPIN6, PORT_OWN_SOURCES, PORT_SEND_REDIRECTS, Port, SOURCE_ON_LINK, SOURCE_VALID,
     Target, TargetKind,
 };
-use underpass_common::own::own_bit;
+use underpass_common::own::own_bits;
 use underpass_common::parse::{ETHERNET_LEN, Ipv4, Ipv6, Packet};
 use underpass_common::reason::Reason;
 
@@ -110,8 +110,9 @@ impl<L: Lookup> Engine for Tables<L> {
     ) -> Result<(), Reason> {
         let hairpin = egress.ifindex == ingress.ifindex && ingress.flags & PORT_SEND_REDIRECTS != 0;
         let own_only = ingress.flags & PORT_OWN_SOURCES != 0;
-        if own_only && !hairpin && !may_be_own(packet.source) {
-            return Ok(());
+        if own_only && !hairpin {
+            // Whatever the routes say: an address of an interface that is down has none.
+            return if may_be_own(packet.source) { Err(Reason::SourceInvalid) } else { Ok(()) };
         }
         let known = !own_only && egress.view == ingress.view;
         let found = if known { early } else { packet.lookup_source(&self.0, egress.view) };
@@ -149,11 +150,16 @@ impl<L: Lookup> Engine for Tables<L> {
     }
 }
 
+#[inline(always)]
+fn has((word, bit): (u32, u64)) -> bool {
+    UP_OWN.get(word).is_none_or(|bits| bits & bit != 0)
+}
+
 /// Whether an address may be an own one.
 #[inline(always)]
 fn may_be_own(address: [u8; 4]) -> bool {
-    let (word, bit) = own_bit(address);
-    UP_OWN.get(word).is_none_or(|bits| bits & bit != 0)
+    let [first, second] = own_bits(address);
+    has(first) && has(second)
 }
 
 /// The target that a source matched, when its route is a unicast one.

@@ -23,7 +23,7 @@ use underpass_common::abi::{
 };
 use underpass_common::fib::{TargetId, VIEW_BITS, ViewId, lpm_key4, lpm_key6};
 use underpass_common::nexthop::{NextHop, Port, Target};
-use underpass_common::own::own_bit;
+use underpass_common::own::own_bits;
 use underpass_common::reason::Reason;
 
 /// Programs of the agent's object.
@@ -134,10 +134,11 @@ impl DataPlane {
 
     /// Enters an address into the filter of own addresses.
     pub fn add_own(&mut self, address: Ipv4Addr) {
-        let (word, bit) = own_bit(address.octets());
-        let map = self.ebpf.map(map::OWN).expect("in the object");
-        let before = Array::<_, u64>::try_from(map).expect("an array").get(&word, 0).expect("in range");
-        self.set(map::OWN, word, before | bit);
+        for (word, bit) in own_bits(address.octets()) {
+            let map = self.ebpf.map(map::OWN).expect("in the object");
+            let before = Array::<_, u64>::try_from(map).expect("an array").get(&word, 0).expect("in range");
+            self.set(map::OWN, word, before | bit);
+        }
     }
 
     /// Inserts or replaces a prefix, in the tables of all engines.

@@ -10,7 +10,7 @@ use std::mem;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
-use underpass_common::own::own_bit;
+use underpass_common::own::own_bits;
 
 use super::model::OwnFilter;
 use super::rules::is_default;
@@ -91,8 +91,9 @@ impl Own {
         let hosts = self.routes.iter().filter(|net| net.prefix_len() == 32).map(Ipv4Net::addr);
         let mut filter = OwnFilter::new();
         for address in addresses.chain(hosts) {
-            let (word, bit) = own_bit(address.octets());
-            *filter.entry(word).or_default() |= bit;
+            for (word, bit) in own_bits(address.octets()) {
+                *filter.entry(word).or_default() |= bit;
+            }
         }
         filter
     }

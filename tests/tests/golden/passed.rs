@@ -311,16 +311,15 @@ fn by_source(ports: Ports) -> Vec<Case> {
             forward(SOURCE_TARGET),
         ),
         case(
-            "own address as source, where only those are refused",
+            "own address as source, where only those are refused and whatever its route",
             &frame(),
             |d, _| {
-                own(d);
                 d.add_own(SOURCE);
                 let flags = ingress_port().flags | PORT_OWN_SOURCES;
                 d.set_port(Port { rp_filter: 0, flags, ..ingress_port() });
             },
             Reason::SourceInvalid,
-            forward(SOURCE_TARGET),
+            forward(0),
         ),
         case(
             "target of the source out of range",

@@ -233,6 +233,8 @@ fn h44_wrong_checksums_and_forged_sources_are_the_kernels_to_drop() {
     for filter in ["0", "1", "2"] {
         let Some(mut rig) = Rig::raise(|plan| {
             plan.sysctls.push(("ipv4.conf.p0.rp_filter".to_owned(), filter.to_owned()));
+            // Its address has no route, but is one of the machine.
+            plan.commands += "link add idle type veth peer name idle0\naddress add 10.77.0.1/32 dev idle\n";
         }) else {
             return;
         };
@@ -252,6 +254,10 @@ fn forged(rig: &mut Rig, unfiltered: bool) {
     ] {
         let frame = rig.frame().source(from.into()).build();
         assert_eq!(rig.check(name, &frame, "source_invalid"), [], "{name}");
+    }
+    if unfiltered {
+        let frame = rig.frame().source([10, 77, 0, 1].into()).build();
+        assert_eq!(rig.check("own address of an interface that is down", &frame, "source_invalid"), []);
     }
     for (name, from) in [
         ("broadcast address of the ingress subnet", [10, 10, 255, 255]),

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use underpass_common::own::own_bit;
+use underpass_common::own::own_bits;
 
 use super::cases::{LINKS, config};
 use crate::fib::compile::Compiler;
@@ -11,8 +11,8 @@ use crate::netlink::text::{DEFAULT_RULES, state};
 
 /// Whether the filter lets an address through.
 fn may_be_own(compiler: &Compiler, address: &str) -> bool {
-    let (word, bit) = own_bit(address.parse::<Ipv4Addr>().expect("an address").octets());
-    compiler.fib().own.get(&word).is_some_and(|bits| bits & bit != 0)
+    let bits = own_bits(address.parse::<Ipv4Addr>().expect("an address").octets());
+    bits.iter().all(|(word, bit)| compiler.fib().own.get(word).is_some_and(|bits| bits & bit != 0))
 }
 
 #[test]
