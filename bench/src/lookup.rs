@@ -34,7 +34,7 @@ pub struct Args {
     /// Fewer tables, fewer passes: one minute.
     #[arg(long)]
     quick: bool,
-    /// Route sets instead of the usual ones: blocks4:N, internet4:N.
+    /// Route sets instead of the usual ones: blocks4:N, internet4:N, blocks6:N, internet6:N.
     #[arg(long, value_delimiter = ',')]
     routes: Vec<RouteSet>,
     /// Passes per engine [default: 31; quick: 11].
@@ -140,7 +140,7 @@ struct Measured {
     loops: Vec<Vec<f64>>,
 }
 
-/// The flat table's edits at a route set, and of IPv4 all engines, uniform and by Zipf.
+/// The flat table's edits at a route set, and all engines, uniform and by Zipf.
 fn measure(set: RouteSet, method: &Method, measured: &mut Measured) -> anyhow::Result<()> {
     println!("{set}: raising the rig");
     let mut random = SplitMix64::new(method.seed ^ u64::from(set.routes));
@@ -153,9 +153,6 @@ fn measure(set: RouteSet, method: &Method, measured: &mut Measured) -> anyhow::R
     })??;
     let bytes = edits.map_bytes;
     measured.edits.push(edits);
-    if set.family == Family::Ipv6 {
-        return Ok(());
-    }
     let mut programs = Loops::load(rig.path(Column::FibHelper)?, &rig.routes, &pin, bytes)?;
     for popularity in [Popularity::Uniform, Popularity::Zipf] {
         programs.aim(&popularity.destinations(&rig.routes, DESTINATIONS, &mut random))?;
@@ -173,12 +170,12 @@ fn measure(set: RouteSet, method: &Method, measured: &mut Measured) -> anyhow::R
     Ok(())
 }
 
-/// Uniform destinations in internet-like tables as lines.
+/// Uniform destinations in internet-like IPv4 tables as lines.
 fn draw(report: &Report) -> String {
     let line = |engine: Engine| {
         let fits = |row: &&Row| {
             row.engine == engine.label()
-                && row.kind == Kind::Internet
+                && (row.family, row.kind) == (Family::Ipv4, Kind::Internet)
                 && row.destinations == Popularity::Uniform
         };
         let point = |row: &Row| {

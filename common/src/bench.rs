@@ -10,12 +10,20 @@ pub mod program {
     pub const SINK: &str = "bench_sink";
     /// A loop without lookups.
     pub const LOOKUP_NOTHING: &str = "lookup_nothing";
+    /// The same for IPv6.
+    pub const LOOKUP_NOTHING6: &str = "lookup_nothing6";
     /// Lookups in the flat table.
     pub const LOOKUP_FLAT: &str = "lookup_flat";
+    /// The same for IPv6.
+    pub const LOOKUP_FLAT6: &str = "lookup_flat6";
     /// Lookups in `BPF_MAP_TYPE_LPM_TRIE`.
     pub const LOOKUP_LPM: &str = "lookup_lpm";
+    /// The same for IPv6.
+    pub const LOOKUP_LPM6: &str = "lookup_lpm6";
     /// Lookups by `bpf_fib_lookup`.
     pub const LOOKUP_FIB: &str = "lookup_fib";
+    /// The same for IPv6.
+    pub const LOOKUP_FIB6: &str = "lookup_fib6";
 }
 
 /// Map names in the object with the rivals.

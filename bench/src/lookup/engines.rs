@@ -54,12 +54,16 @@ impl Engine {
         }
     }
 
-    const fn program(self) -> &'static str {
-        match self {
-            Self::Nothing => bench::program::LOOKUP_NOTHING,
-            Self::FibHelper => bench::program::LOOKUP_FIB,
-            Self::LpmTrie => bench::program::LOOKUP_LPM,
-            Self::Flat => bench::program::LOOKUP_FLAT,
+    const fn program(self, family: Family) -> &'static str {
+        match (self, family) {
+            (Self::Nothing, Family::Ipv4) => bench::program::LOOKUP_NOTHING,
+            (Self::Nothing, Family::Ipv6) => bench::program::LOOKUP_NOTHING6,
+            (Self::FibHelper, Family::Ipv4) => bench::program::LOOKUP_FIB,
+            (Self::FibHelper, Family::Ipv6) => bench::program::LOOKUP_FIB6,
+            (Self::LpmTrie, Family::Ipv4) => bench::program::LOOKUP_LPM,
+            (Self::LpmTrie, Family::Ipv6) => bench::program::LOOKUP_LPM6,
+            (Self::Flat, Family::Ipv4) => bench::program::LOOKUP_FLAT,
+            (Self::Flat, Family::Ipv6) => bench::program::LOOKUP_FLAT6,
         }
     }
 }
@@ -67,6 +71,7 @@ impl Engine {
 /// Loaded loops with filled tables.
 pub struct Loops {
     object: Ebpf,
+    family: Family,
     router: Netns,
     ifindex: u32,
 }
@@ -77,13 +82,14 @@ impl Loops {
     /// # Errors
     /// The kernel refuses.
     pub fn load(path: &Path, routes: &Routes, pin: &std::path::Path, bytes: u32) -> anyhow::Result<Self> {
+        let family = routes.set.family;
         let mut object = object::open_with_table(pin, bytes)?;
         for engine in Engine::ALL {
-            object::load(&mut object, engine.program())?;
+            object::load(&mut object, engine.program(family))?;
         }
         rival::fill_trie(&mut object, routes, path.source.1)?;
         let ifindex = path.router.enter(|| if_nametoindex(path.ingress.as_str()))??;
-        Ok(Self { object, router: path.router.clone(), ifindex })
+        Ok(Self { object, family, router: path.router.clone(), ifindex })
     }
 
     /// The addresses to look up.
@@ -91,7 +97,7 @@ impl Loops {
     /// # Errors
     /// They are not as many as the loops take.
     pub fn aim(&mut self, destinations: &[IpAddr]) -> anyhow::Result<()> {
-        object::aim(&mut self.object, Family::Ipv4, destinations)
+        object::aim(&mut self.object, self.family, destinations)
     }
 
     /// Nanoseconds per turn of an engine's loop. In the router's namespace: the helper asks the FIB of the
@@ -100,14 +106,15 @@ impl Loops {
     /// # Errors
     /// The kernel refuses, or the engine did not find what it was asked for.
     pub fn pass(&mut self, engine: Engine, method: &Method) -> anyhow::Result<f64> {
-        let Self { object, router, ifindex } = self;
+        let Self { object, family, router, ifindex } = self;
+        let name = engine.program(*family);
         let run = Lookups { count: method.lookups_per_pass, ifindex: *ifindex, ..Lookups::default() };
         let answer: Lookups = router.enter(|| {
             pin(method.cpu)?;
             Array::try_from(object::map(object, bench::map::LOOKUPS)?)?.set(0, run, 0)?;
             let options = TestRunOptions { data_in: Some(&[0; 64]), ..TestRunOptions::default() };
-            let program = object::xdp(object, engine.program())?;
-            program.test_run(options).with_context(|| format!("cannot run {}", engine.program()))?;
+            let program = object::xdp(object, name)?;
+            program.test_run(options).with_context(|| format!("cannot run {name}"))?;
             let map: Array<_, Lookups> = object::map(object, bench::map::LOOKUPS)?.try_into()?;
             anyhow::Ok(map.get(&0, 0)?)
         })??;
