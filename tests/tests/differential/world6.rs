@@ -103,7 +103,13 @@ impl World6 {
                     let _ = writeln!(text, "neighbour add {address} lladdr {mac} nud {state} dev p{port}");
                 }
             }
-            let _ = writeln!(text, "neighbour add {} nud failed dev p{port}", neighbour(port, 6, true));
+            // Not for the kernel to collect (`NTF_EXT_LEARNED`): with `fib_multipath_use_neigh` an entry that is
+            // gone counts as reachable, and it would be gone in one of the routers first.
+            let _ = writeln!(
+                text,
+                "neighbour add {} nud failed extern_learn dev p{port}",
+                neighbour(port, 6, true)
+            );
             let conf = |name: &str| format!("ipv6.conf.p{port}.{name}");
             self.plan.sysctls.push((conf("forwarding"), u32::from(!chance(rng, 4)).to_string()));
             if chance(rng, 15) && self.plan.ports[port].mtu >= 1300 {
