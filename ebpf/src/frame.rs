@@ -10,7 +10,7 @@ use aya_ebpf::helpers::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
 
 /// Longest frame without jumbo frames: every driver's buffer has room for it, untagged.
-const SMALLEST_BUFFER: usize = 1514;
+const ORDINARY_FRAME: usize = 1514;
 
 /// A frame that begins `OFFSET` bytes into the packet: 0 for a real one, the header's length for
 /// one behind a [`underpass_common::abi::ProbeHeader`].
@@ -73,7 +73,7 @@ impl<const OFFSET: usize> Frame<OFFSET> {
     #[inline(always)]
     pub fn length_for(&self, wanted: usize) -> usize {
         let length = self.length();
-        if length < wanted || (length == wanted && length > SMALLEST_BUFFER) {
+        if length < wanted || (length == wanted && length > ORDINARY_FRAME) {
             self.measure();
         }
         self.length()

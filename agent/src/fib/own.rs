@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::mem;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 use underpass_common::own::own_bits;
@@ -19,13 +19,20 @@ use crate::netlink::model::{
 };
 
 /// Ranges that the program leaves to the kernel before it asks for anything.
-const NEVER_SOURCES: [&str; 4] = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "169.254.0.0/16"];
+const NEVER_SOURCES: [Ipv4Net; 4] = [
+    Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16),
+    Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 3),
+];
+/// The tables of the default rules.
+const TABLES: [u32; 3] = [TABLE_LOCAL, TABLE_MAIN, TABLE_DEFAULT];
 
 /// The sources that count as own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Own {
     /// Addresses of interfaces, up or down.
-    addresses: BTreeSet<IpAddr>,
+    addresses: BTreeSet<Ipv4Addr>,
     /// Prefixes with a route that is neither unicast nor an error, in the tables of the default rules.
     routes: BTreeSet<Ipv4Net>,
     default_rules: bool,
@@ -39,7 +46,7 @@ impl Own {
         own.refresh_addresses(state);
         for (key, routes) in &state.routes {
             if let IpNet::V4(prefix) = key.prefix
-                && is_looked_up(key.table)
+                && TABLES.contains(&key.table)
                 && routes.iter().any(|route| is_refused(route.kind))
             {
                 own.routes.insert(prefix);
@@ -59,14 +66,17 @@ impl Own {
     }
 
     fn refresh_addresses(&mut self, state: &State) -> bool {
-        let addresses = state.addresses.iter().map(|address| address.address.addr());
-        let before = mem::replace(&mut self.addresses, addresses.filter(IpAddr::is_ipv4).collect());
+        let addresses = state.addresses.iter().filter_map(|address| match address.address.addr() {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        });
+        let before = mem::replace(&mut self.addresses, addresses.collect());
         before != self.addresses
     }
 
     fn refresh_routes(&mut self, prefix: IpNet, state: &State) -> bool {
         let IpNet::V4(net) = prefix else { return false };
-        let refused = [TABLE_LOCAL, TABLE_MAIN, TABLE_DEFAULT].iter().any(|&table| {
+        let refused = TABLES.iter().any(|&table| {
             let first = RouteKey { table, prefix, tos: 0, metric: 0 };
             let last = RouteKey { tos: u8::MAX, metric: u32::MAX, ..first };
             let routes = state.routes.range(first..=last).flat_map(|(_, routes)| routes);
@@ -77,30 +87,22 @@ impl Own {
 
     /// Whether the filter says it all.
     pub fn is_all(&self) -> bool {
-        let never = NEVER_SOURCES.map(|range| range.parse::<Ipv4Net>().expect("a literal prefix"));
-        let fits = |net: &Ipv4Net| net.prefix_len() == 32 || never.iter().any(|range| range.contains(net));
+        let fits =
+            |net: &Ipv4Net| net.prefix_len() == 32 || NEVER_SOURCES.iter().any(|range| range.contains(net));
         self.default_rules && self.routes.iter().all(fits)
     }
 
     /// The filter.
     pub fn filter(&self) -> OwnFilter {
-        let addresses = self.addresses.iter().filter_map(|address| match address {
-            IpAddr::V4(address) => Some(*address),
-            IpAddr::V6(_) => None,
-        });
         let hosts = self.routes.iter().filter(|net| net.prefix_len() == 32).map(Ipv4Net::addr);
         let mut filter = OwnFilter::new();
-        for address in addresses.chain(hosts) {
+        for address in self.addresses.iter().copied().chain(hosts) {
             for (word, bit) in own_bits(address.octets()) {
                 *filter.entry(word).or_default() |= bit;
             }
         }
         filter
     }
-}
-
-const fn is_looked_up(table: u32) -> bool {
-    matches!(table, TABLE_LOCAL | TABLE_MAIN | TABLE_DEFAULT)
 }
 
 /// Whether the kernel takes a source with such a route for a martian. Without a route, or with one that is

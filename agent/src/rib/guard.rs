@@ -127,7 +127,8 @@ pub fn check_prefix(
     if import.own_blocks.iter().any(|block| block.contains(&prefix)) {
         return Err(Refusal::OwnBlock);
     }
-    if Family::of(next_hop) != family {
+    let extended = session.extended_next_hop && family == Family::Ipv4;
+    if Family::of(next_hop) != family && !extended {
         return Err(Refusal::NextHopFamily);
     }
     if prefix.contains(&next_hop) && prefix.prefix_len() != 0 {

@@ -1,6 +1,7 @@
 //! The RIB as a whole: guards, bounds, restarts, readiness. Against a naive model: [`model_check`].
 
 mod graceful_restart;
+mod last_known;
 mod model_check;
 
 use std::collections::BTreeSet;
@@ -32,7 +33,9 @@ fn prefix(text: &str) -> IpNet {
 
 fn config(peers: &[u8]) -> RibConfig {
     let range = |text: &str, min, max| PrefixRange { prefix: prefix(text), min, max };
-    let of_peer = |number: &u8| (peer(*number), PeerConfig { max_prefixes: 1000, stale_time: STALE_TIME });
+    let of_peer = |number: &u8| {
+        (peer(*number), PeerConfig { max_prefixes: 1000, stale_time: STALE_TIME, stand_in: Some(LOCAL_AS) })
+    };
     RibConfig {
         router_id: Ipv4Addr::new(10, 0, 0, 200),
         peers: peers.iter().map(of_peer).collect(),
@@ -43,6 +46,7 @@ fn config(peers: &[u8]) -> RibConfig {
             max_paths_per_prefix: 8,
         },
         maximum_paths: 8,
+        keep_last_known: Duration::ZERO,
         startup_time: STARTUP_TIME,
     }
 }
@@ -57,6 +61,7 @@ fn session(number: u8) -> PeerInfo {
         local_router_id: Ipv4Addr::new(10, 0, 0, 201),
         local_address: peer(99),
         families: vec![Family::Ipv4],
+        extended_next_hop: false,
         forwarding_preserved: vec![],
     }
 }
@@ -113,7 +118,11 @@ impl Lab {
     }
 
     fn restart_begins(&mut self, number: u8) -> Vec<String> {
-        self.handle(RibEvent::PeerDown { peer: peer(number), retain: vec![(Family::Ipv4, RESTART_TIME)] })
+        self.handle(RibEvent::PeerDown {
+            peer: peer(number),
+            retain: vec![(Family::Ipv4, RESTART_TIME)],
+            deliberate: false,
+        })
     }
 
     fn comes_back(&mut self, number: u8, preserved: bool) -> Vec<String> {
@@ -225,7 +234,7 @@ fn bounds_keep_what_came_first() {
 fn a_lost_session_takes_its_paths_along() {
     let mut lab = Lab::up();
     lab.announce(1, 0, &[A, B], "10.0.0.11");
-    assert_eq!(lab.handle(RibEvent::PeerDown { peer: peer(1), retain: vec![] }), [A, B]);
+    assert_eq!(lab.handle(RibEvent::PeerDown { peer: peer(1), retain: vec![], deliberate: false }), [A, B]);
     assert_eq!(lab.counts(1), PeerCounts::default());
 }
 
@@ -252,10 +261,10 @@ fn ready_when_every_peer_has_sent_everything_or_the_time_is_over() {
     lab.end_of_rib(2);
     lab.end_of_rib(1);
     assert!(!lab.rib.ready(), "peer 1 owes the other family");
-    lab.handle(RibEvent::PeerDown { peer: peer(2), retain: vec![] });
+    lab.handle(RibEvent::PeerDown { peer: peer(2), retain: vec![], deliberate: false });
     lab.handle(RibEvent::EndOfRib { peer: peer(1), family: Family::Ipv6 });
     assert!(lab.rib.ready(), "peer 2 had sent everything before it went");
-    lab.handle(RibEvent::PeerDown { peer: peer(1), retain: vec![] });
+    lab.handle(RibEvent::PeerDown { peer: peer(1), retain: vec![], deliberate: false });
     assert!(lab.rib.ready(), "for good");
 
     let mut lab = Lab::new(config(&[1]));
@@ -304,7 +313,7 @@ fn a_large_table_from_two_peers() {
     assert_eq!(lab.rib.selected_routes().len(), 100_000);
     assert_eq!(lab.rib.selected(&prefixes[7]).unwrap().next_hops.len(), 2);
     let started = Instant::now();
-    let changed = lab.handle(RibEvent::PeerDown { peer: peer(1), retain: vec![] });
+    let changed = lab.handle(RibEvent::PeerDown { peer: peer(1), retain: vec![], deliberate: false });
     println!("one peer lost: {:?}", started.elapsed());
     assert_eq!(changed.len(), 100_000);
 }

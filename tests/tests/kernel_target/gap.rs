@@ -88,7 +88,8 @@ fn ask_until(stop: &AtomicBool, address: IpAddr, known: &BTreeSet<IpAddr>) -> u6
 ///
 /// An IPv6 lookup that has found a route whose last reference goes before it takes one of its own is answered
 /// with `ENETUNREACH`, whatever other routes there are (`fib6_info_hold_safe` in `ip6_rt_pcpu_alloc`,
-/// net/ipv6/route.c): once in millions. A gap would still be there for the next lookup, a microsecond later.
+/// net/ipv6/route.c; seen once in a million connects, the cause read there and not traced). A gap would still be
+/// there for the next lookup, a microsecond later.
 fn connect_until(stop: &AtomicBool, address: IpAddr) -> u64 {
     let any: IpAddr =
         if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
