@@ -90,21 +90,26 @@ pub struct Node {
 impl Node {
     /// The address that sessions of the other address's family use.
     pub fn address_like(&self, other: IpAddr) -> Option<IpAddr> {
-        self.addresses().into_iter().find(|address| address.is_ipv4() == other.is_ipv4())
+        self.addresses().find(|address| address.is_ipv4() == other.is_ipv4())
     }
 
     /// Its addresses, IPv4 first.
-    pub fn addresses(&self) -> Vec<IpAddr> {
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
         let ipv4 = self.ipv4.map(|net| IpAddr::V4(net.addr()));
         let ipv6 = self.ipv6.map(|net| IpAddr::V6(net.addr()));
-        ipv4.into_iter().chain(ipv6).collect()
+        ipv4.into_iter().chain(ipv6)
+    }
+
+    /// Whether an address is one of its own.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.addresses().any(|own| own == address)
     }
 
     /// The networks of its addresses, IPv4 first.
-    pub fn networks(&self) -> Vec<IpNet> {
+    pub fn networks(&self) -> impl Iterator<Item = IpNet> + use<> {
         let ipv4 = self.ipv4.map(|net| IpNet::V4(net.trunc()));
         let ipv6 = self.ipv6.map(|net| IpNet::V6(net.trunc()));
-        ipv4.into_iter().chain(ipv6).collect()
+        ipv4.into_iter().chain(ipv6)
     }
 }
 

@@ -12,9 +12,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::model::{CrossSubnet, Pool, Resources};
+use super::model::{CrossSubnet, Node, Pool, Resources};
 use super::problem::Error;
 use super::sessions::{self, Origin, Session, Sessions};
+use crate::config;
 use crate::netlink::model::Family;
 
 /// Whose configuration is asked for, and what Calico's resources cannot know.
@@ -219,7 +220,7 @@ fn bgp(
 ) -> Option<Bgp> {
     let local_as = sessions.sessions.first()?.local_as;
     let own = own_addresses(resources, &request.machine);
-    let networks: BTreeSet<IpNet> = resources.nodes.values().flat_map(super::model::Node::networks).collect();
+    let networks: BTreeSet<IpNet> = resources.nodes.values().flat_map(Node::networks).collect();
     let mut import = import(resources, request, &networks);
     let mut peers: Vec<Peer> = Vec::new();
     for session in sessions.sessions {
@@ -259,9 +260,7 @@ fn bgp(
 
 fn own_addresses(resources: &Resources, machine: &Machine) -> Vec<IpAddr> {
     match machine {
-        Machine::Node(name) => {
-            resources.nodes.get(name).map(super::model::Node::addresses).unwrap_or_default()
-        }
+        Machine::Node(name) => resources.nodes.get(name).map(Node::addresses).into_iter().flatten().collect(),
         Machine::Address(address) => vec![*address],
     }
 }
@@ -343,8 +342,8 @@ fn ttl(session: &Session, beyond: bool) -> Option<u8> {
 /// Calico keeps its pause between keepalives even where the hold time agreed on is shorter than 240 s (BIRD 1.6), so
 /// ours must not be below three of them.
 fn hold_time(keepalive: Duration) -> Option<Duration> {
-    let hold = keepalive.as_secs_f64().mul_add(3.0, 0.0).ceil();
-    let default = crate::config::model::Peer::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 1).hold_time;
-    let hold = Duration::try_from_secs_f64(hold.min(f64::from(u16::MAX))).ok()?;
+    let default = config::model::Peer::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 1).hold_time;
+    let seconds = (keepalive.as_secs_f64() * 3.0).ceil().min(f64::from(u16::MAX));
+    let hold = Duration::try_from_secs_f64(seconds).ok()?;
     (hold > default).then_some(hold)
 }

@@ -68,16 +68,17 @@ fn sessions(bgp: &Bgp, machine: &Machine) -> String {
             &mut text,
             &format!(
                 "Calico's BIRD must not run on {name} beside these sessions: two speakers with one address disturb \
-                 each other, and BIRD re-exports what it finds in table main."
+                 each other, and BIRD re-exports what it finds in table main. Underpass announces nothing: without \
+                 BIRD nobody learns the blocks of {name} from it."
             ),
         ),
         Machine::Address(_) => {}
     }
-    let keys = bgp_keys(bgp);
+    let keys = bgp_keys(bgp, machine);
     text + &if bgp.live { keys } else { commented_out(&keys) }
 }
 
-fn bgp_keys(bgp: &Bgp) -> String {
+fn bgp_keys(bgp: &Bgp, machine: &Machine) -> String {
     let mut text = format!("[bgp]\nlocal_as = {}\n", bgp.local_as);
     match bgp.router_id {
         Some(id) => {
@@ -95,7 +96,7 @@ fn bgp_keys(bgp: &Bgp) -> String {
         text.push_str(&if peer.useful { keys } else { commented_out(&keys) });
     }
     text.push('\n');
-    text.push_str(&import_keys(&bgp.import));
+    text.push_str(&import_keys(&bgp.import, machine));
     text
 }
 
@@ -186,13 +187,19 @@ fn peer_comments(peer: &Peer) -> Vec<String> {
     comments
 }
 
-fn import_keys(import: &Import) -> String {
+fn import_keys(import: &Import, machine: &Machine) -> String {
     let mut text = "[bgp.import]\n".to_owned();
     let ranges: Vec<String> = import.prefixes.iter().map(range).collect();
     lines(&mut text, "prefixes", &ranges);
     list(&mut text, "next_hops", &import.next_hops);
     if !import.own_blocks.is_empty() {
         list(&mut text, "own_blocks", &import.own_blocks);
+    } else if let Machine::Node(name) = machine {
+        let missing = format!(
+            "own_blocks: no BlockAffinity of {name} among the resources; \
+             `kubectl get blockaffinities.crd.projectcalico.org -o yaml` prints them"
+        );
+        comment(&mut text, &missing);
     }
     if !import.encapsulated.is_empty() {
         comment(&mut text, "Pools whose packets travel in others: never used natively.");

@@ -8,13 +8,13 @@
 mod tests;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::model::{BGP_PORT, Local, NextHopMode, Node, Resources, SecretKey};
+use super::model::{BGP_PORT, BgpPeer, NextHopMode, Node, Remote, Resources, SecretKey};
 use super::problem::Error;
 use view::View;
 
@@ -102,18 +102,9 @@ pub fn of_node(resources: &Resources, name: &str) -> Result<Sessions, Error> {
         return Err(Error::NoNode { name: name.to_owned(), nodes });
     };
     let view = View { resources, name, node };
-    let mut found = Found { by_endpoint: BTreeMap::new(), remarks: Vec::new() };
-    // Selectors that name nobody are no `BGPPeer` of all nodes: the order of passes is Calico's.
-    for all in [true, false] {
-        for (peer_name, peer) in &resources.peers {
-            if all == (peer.local == Local::All) && view.is_local(peer) {
-                view.forward(peer_name, peer, &mut found);
-            }
-        }
-    }
-    for (peer_name, peer) in resources.peers.iter().filter(|(_, peer)| peer.reverse) {
-        view.reverse(peer_name, peer, &mut found);
-    }
+    let mut found = Found::default();
+    view.forward(|_| true, &mut found);
+    view.reverse(&mut found);
     view.mesh(&mut found);
     Ok(found.merged())
 }
@@ -123,33 +114,37 @@ pub fn of_node(resources: &Resources, name: &str) -> Result<Sessions, Error> {
 /// # Errors
 /// The address is a node's, or no node has a session with it.
 pub fn of_address(resources: &Resources, address: IpAddr) -> Result<Sessions, Error> {
-    if let Some((node, _)) = resources.nodes.iter().find(|(_, node)| node.addresses().contains(&address)) {
+    if let Some((node, _)) = resources.nodes.iter().find(|(_, node)| node.has(address)) {
         return Err(Error::IsNode { address, node: node.clone() });
     }
-    let mut outside = std::collections::BTreeSet::new();
-    let mut sessions = Vec::new();
-    let mut remarks = Vec::new();
+    let names = |peer: &BgpPeer| matches!(peer.remote, Remote::Address(named, _) if named == address);
+    let mut found = Found::default();
     for (name, node) in &resources.nodes {
-        let of_node = of_node(resources, name)?;
-        for session in of_node.sessions {
-            if session.node.is_none() {
-                outside.insert(session.address);
-            }
-            if session.address == address {
-                sessions.push(seen_from_outside(resources, name, node, session));
+        let mut of_node = Found::default();
+        View { resources, name, node }.forward(names, &mut of_node);
+        let Sessions { sessions, mut remarks } = of_node.merged();
+        found.remarks.append(&mut remarks);
+        for session in sessions {
+            if let Some(session) = seen_from_outside(resources, name, node, session) {
+                found.add(session);
             }
         }
-        remarks.extend(of_node.remarks.into_iter().filter(|remark| remark.address == address));
     }
-    if sessions.is_empty() {
-        let peers = outside.iter().map(ToString::to_string).collect();
-        return Err(Error::NoPeer { address, peers });
-    }
-    let mut found = Found { by_endpoint: BTreeMap::new(), remarks };
-    for session in sessions.into_iter().flatten() {
-        found.add(session);
+    if found.by_endpoint.is_empty() {
+        return Err(Error::NoPeer { address, peers: outside(resources) });
     }
     Ok(found.merged())
+}
+
+/// Every `peerIP` that is no node's.
+fn outside(resources: &Resources) -> Vec<String> {
+    let owned: BTreeSet<IpAddr> = resources.nodes.values().flat_map(Node::addresses).collect();
+    let named = resources.peers.values().filter_map(|peer| match peer.remote {
+        Remote::Address(address, _) => Some(address),
+        Remote::Selected(_) => None,
+    });
+    let outside: BTreeSet<IpAddr> = named.filter(|address| !owned.contains(address)).collect();
+    outside.iter().map(ToString::to_string).collect()
 }
 
 /// A node's session, turned round. A node without an address of the family has none.
@@ -178,6 +173,7 @@ fn as_of(resources: &Resources, node: &Node) -> u32 {
 }
 
 /// Sessions by address and port; the first one stays.
+#[derive(Default)]
 struct Found {
     by_endpoint: BTreeMap<(bool, IpAddr, u16), Session>,
     remarks: Vec<Remark>,

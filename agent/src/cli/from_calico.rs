@@ -28,7 +28,7 @@ pub(super) struct FromCalico {
     #[arg(long, group = "machine", value_name = "ADDR")]
     address: Option<IpAddr>,
     /// Do not comment out the sessions of the node: its BIRD is gone
-    #[arg(long, requires = "node")]
+    #[arg(long, conflicts_with = "address")]
     with_sessions: bool,
     /// What pools are whose packets are encapsulated between networks only
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]

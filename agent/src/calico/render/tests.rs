@@ -152,19 +152,28 @@ stale_time = \"90s\"
     assert_eq!(peers[3]["local_as"], toml::Value::from(65100));
 }
 
-/// Keys that the agent of this version does not know yet are all that it has against the text.
+/// `encapsulated` is a key of a later version; nothing else may be wrong.
 #[test]
 fn nothing_else_is_wrong_with_the_rest() {
-    let known_later = ["password_file", "ttl_security", "encapsulated"];
     let resources = resources(ODD);
     let own = Request { with_sessions: true, ..node("b") };
     for request in [own, node("a"), address("192.0.2.254"), address("fd20::fe")] {
         let text = text(&plan(&resources, &request).expect("a plan"));
-        let unknown =
-            |error: &String| !known_later.iter().any(|key| error.contains(&format!("{key}: unknown key")));
-        let errors: Vec<String> = errors(&text).into_iter().filter(unknown).collect();
+        let known = |error: &String| !error.contains("bgp.import.encapsulated: unknown key");
+        let errors: Vec<String> = errors(&text).into_iter().filter(known).collect();
         assert_eq!(errors, Vec::<String>::new(), "{text}");
     }
+}
+
+#[test]
+fn a_node_without_blocks_is_told_where_they_are() {
+    for (resources, expected) in [(reference(), 1), (reference_with_pools(), 0)] {
+        let text = text(&plan(&resources, &node("node1")).expect("a plan"));
+        assert_eq!(text.matches("own_blocks: no BlockAffinity of node1").count(), expected, "{text}");
+        assert_eq!(text.matches("\n#own_blocks = [\"10.233.64.0/26\"]\n").count(), 1 - expected, "{text}");
+    }
+    let leaf = text(&plan(&reference(), &address("172.20.0.254")).expect("a plan"));
+    assert!(!leaf.contains("own_blocks"), "a leaf has none: {leaf}");
 }
 
 #[test]

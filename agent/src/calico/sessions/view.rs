@@ -13,12 +13,19 @@ pub(super) struct View<'r> {
 }
 
 impl View<'_> {
-    pub(super) fn is_local(&self, peer: &BgpPeer) -> bool {
-        selects(&peer.local, self.name, self.node)
+    /// The sessions of those `wanted` `BGPPeer` resources that are for this node: first those for all nodes.
+    pub(super) fn forward(&self, wanted: impl Fn(&BgpPeer) -> bool, found: &mut Found) {
+        for for_all in [true, false] {
+            for (name, peer) in self.resources.peers.iter().filter(|(_, peer)| wanted(peer)) {
+                let is_for_all = peer.local == Local::All;
+                if is_for_all == for_all && selects(&peer.local, self.name, self.node) {
+                    self.forward_one(name, peer, found);
+                }
+            }
+        }
     }
 
-    /// The sessions of a `BGPPeer` that is for this node.
-    pub(super) fn forward(&self, peer_name: &str, peer: &BgpPeer, found: &mut Found) {
+    fn forward_one(&self, peer_name: &str, peer: &BgpPeer, found: &mut Found) {
         let origin = Origin::Peer(peer_name.to_owned());
         match &peer.remote {
             Remote::Selected(selector) => {
@@ -44,7 +51,7 @@ impl View<'_> {
         found: &mut Found,
     ) {
         let remote_as = peer.as_number.unwrap_or(self.resources.configuration.as_number);
-        let node = self.resources.nodes.iter().find(|(_, node)| node.addresses().contains(&address));
+        let node = self.resources.nodes.iter().find(|(_, node)| node.has(address));
         // The port of a node that listens elsewhere, but only when the AS is the node's as well.
         let is_its = |(name, node): (&String, &Node)| {
             (as_of(self.resources, node) == remote_as).then(|| listen_port(self.resources, name))
@@ -103,10 +110,18 @@ impl View<'_> {
         }
     }
 
-    /// The way back: a `BGPPeer` whose other end is this node.
-    pub(super) fn reverse(&self, peer_name: &str, peer: &BgpPeer, found: &mut Found) {
-        let own = match &peer.remote {
-            Remote::Selected(selector) if selector.matches(&self.node.labels) => self.node.addresses(),
+    /// The way back: the `BGPPeer` resources whose other end is this node.
+    pub(super) fn reverse(&self, found: &mut Found) {
+        for (name, peer) in self.resources.peers.iter().filter(|(_, peer)| peer.reverse) {
+            self.reverse_one(name, peer, found);
+        }
+    }
+
+    fn reverse_one(&self, peer_name: &str, peer: &BgpPeer, found: &mut Found) {
+        let own: Vec<IpAddr> = match &peer.remote {
+            Remote::Selected(selector) if selector.matches(&self.node.labels) => {
+                self.node.addresses().collect()
+            }
             Remote::Address(address, port) if self.is_named(*address, *port, peer.as_number) => {
                 vec![*address]
             }
@@ -130,7 +145,7 @@ impl View<'_> {
     /// Whether `peerIP` and `asNumber` are this node's.
     fn is_named(&self, address: IpAddr, port: Option<u16>, as_number: Option<u32>) -> bool {
         let as_number = as_number.unwrap_or(self.resources.configuration.as_number);
-        self.node.addresses().contains(&address)
+        self.node.has(address)
             && as_of(self.resources, self.node) == as_number
             && port.is_none_or(|port| port == listen_port(self.resources, self.name))
     }
