@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
+use underpass::calico::{self, CrossSubnet, plan};
 use underpass_tests::agent;
+use underpass_tests::topology::{Node, RACKS, Rack};
 
 fn fixture(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/calico").join(name);
@@ -93,6 +95,43 @@ fn a_leaf_gets_its_whole_configuration() {
     let binary = agent::program().expect("the program");
     let check = Command::new(binary).args(["-c", file, "config", "check"]).output().expect("started");
     assert_eq!((check.status.code(), &check.stdout[..]), (Some(0), &b"ok\n"[..]));
+}
+
+/// Address and AS of the peers of a machine.
+fn sessions(machine: plan::Machine) -> Vec<(String, u32)> {
+    let (resources, problems) = calico::load(&[fixture("reference")]).expect("resources");
+    assert_eq!(problems, []);
+    let request = plan::Request {
+        machine,
+        with_sessions: true,
+        cross_subnet: CrossSubnet::Encapsulated,
+        router_id: None,
+        ports: Vec::new(),
+        secrets: PathBuf::new(),
+    };
+    let bgp = plan::plan(&resources, &request).expect("a plan").bgp.expect("sessions");
+    bgp.peers.iter().map(|peer| (peer.session.address.to_string(), peer.session.remote_as)).collect()
+}
+
+/// What the lab's BIRD and FRR are configured with by hand, and the resources by Calico's rules: the same.
+#[test]
+fn the_resources_give_the_sessions_of_the_lab() {
+    for rack in RACKS {
+        for node in rack.nodes {
+            let found = sessions(plan::Machine::Node(node.name.to_owned()));
+            assert_eq!(found, of_lab(rack, node), "{}", node.name);
+        }
+        let reflectors = rack.nodes.iter().filter(|node| node.reflector);
+        let expected: Vec<(String, u32)> =
+            reflectors.map(|node| (node.address.to_string(), rack.node_as)).collect();
+        assert_eq!(sessions(plan::Machine::Address(rack.gateway.into())), expected, "{}", rack.leaf);
+    }
+}
+
+fn of_lab(rack: &Rack, node: &Node) -> Vec<(String, u32)> {
+    let nodes = rack.ibgp_peers(node).map(|peer| (peer.address.to_string(), rack.node_as));
+    let leaf = node.reflector.then(|| (rack.gateway.to_string(), rack.leaf_as));
+    nodes.chain(leaf).collect()
 }
 
 #[test]

@@ -1,7 +1,11 @@
 use std::net::IpAddr;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
 
 use super::super::plan::tests::{address, node, reference, reference_with_pools, resources};
-use super::super::plan::{Request, plan};
+use super::super::plan::{Machine, Request, plan};
+use super::super::read::{Wanted, read};
 use super::text;
 use crate::config::{self, Severity};
 
@@ -187,5 +191,54 @@ fn comments_are_broken_between_words_and_strings_are_toml() {
     for text in ["plain", "with \"quotes\"", "back\\slash", "bell\u{7}", "ü"] {
         let table: toml::Table = format!("key = {}", super::string(text)).parse().expect("TOML");
         assert_eq!(table["key"].as_str(), Some(text));
+    }
+}
+
+/// Text with a piece of it cut out, doubled or replaced by what means something in YAML.
+fn damaged(text: &'static str) -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        Just(""),
+        Just("'"),
+        Just("\""),
+        Just("{"),
+        Just("]"),
+        Just(": "),
+        Just("\n- "),
+        Just("\n"),
+        Just("&a *a"),
+        Just("!x"),
+        Just("null"),
+        Just("-1"),
+        Just("99999999999"),
+        Just("::"),
+        Just("\u{7}"),
+        Just("ü"),
+        Just("/128"),
+        Just("0.0.0.0"),
+    ];
+    prop::collection::vec((0..text.len(), 0..12usize, piece), 1..4).prop_map(move |cuts| {
+        let mut text = text.to_owned();
+        for (start, length, piece) in cuts {
+            let start = text.floor_char_boundary(start);
+            let end = text.floor_char_boundary(start + length).max(start);
+            text.replace_range(start..end, piece);
+        }
+        text
+    })
+}
+
+proptest! {
+    #[test]
+    fn damaged_resources_are_refused_or_give_toml(text in damaged(ODD)) {
+        let (resources, _) = read(&[(PathBuf::from("f"), text)], Wanted::Everything);
+        let machines = resources.nodes.keys().map(|name| Machine::Node(name.clone()));
+        let leafs = ["192.0.2.254", "fd20::fe"].map(|leaf| Machine::Address(leaf.parse().expect("literal")));
+        for machine in machines.chain(leafs) {
+            let request = Request { with_sessions: true, ..super::super::plan::tests::request(machine) };
+            if let Ok(plan) = plan(&resources, &request) {
+                let text = self::text(&plan);
+                prop_assert!(text.parse::<toml::Table>().is_ok(), "{}", text);
+            }
+        }
     }
 }
