@@ -189,6 +189,16 @@ impl Found {
         self.by_endpoint.entry(key).or_insert(session);
     }
 
+    /// The `BGPPeer` that a session with an address is from, on whatever port.
+    fn peer_resource(&self, address: IpAddr) -> Option<String> {
+        let key = |port| (address.is_ipv6(), address, port);
+        let (_, session) = self.by_endpoint.range(key(0)..=key(u16::MAX)).next()?;
+        match &session.origin {
+            Origin::Peer(peer) | Origin::Reverse(peer) => Some(peer.clone()),
+            Origin::Mesh => None,
+        }
+    }
+
     /// One session per address: neither BIRD 1.6 nor Underpass tells two apart.
     fn merged(self) -> Sessions {
         let mut remarks = self.remarks;

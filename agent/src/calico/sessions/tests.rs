@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::super::model::Resources;
 use super::super::problem::Severity;
 use super::super::read::{Wanted, read};
-use super::{Session, of_address, of_node};
+use super::{Origin, Session, of_address, of_node};
 
 fn resources(text: &str) -> Resources {
     let (resources, problems) = read(&[(PathBuf::from("f"), text.to_owned())], Wanted::Everything);
@@ -279,6 +279,12 @@ fn what_is_merged_or_left_out_is_said() {
             "by the mesh and by the BGPPeer s",
         ),
         (
+            "mesh and peer on another port",
+            vec![("s", "node: a, peerIP: '10.0.0.2:1179', asNumber: 64512")],
+            "",
+            "by the mesh and by the BGPPeer s",
+        ),
+        (
             "two ports",
             vec![("s", "peerIP: 10.0.0.254, asNumber: 1"), ("t", "peerIP: '10.0.0.254:1179', asNumber: 1")],
             NO_MESH,
@@ -291,6 +297,7 @@ fn what_is_merged_or_left_out_is_said() {
         assert_eq!(sessions.remarks.len(), 1, "{name}: {:?}", sessions.remarks);
         assert!(sessions.remarks[0].text.contains(remark), "{name}: {:?}", sessions.remarks);
         assert!(sessions.sessions.len() <= 1, "{name}: {:?}", sessions.sessions);
+        assert!(sessions.sessions.iter().all(|session| session.origin != Origin::Mesh), "{name}");
     }
 }
 

@@ -163,14 +163,14 @@ impl View<'_> {
                     continue;
                 }
                 let port = listen_port(self.resources, name);
-                let explicit = found.by_endpoint.get(&(address.is_ipv6(), address, port));
-                if let Some(Session { origin: Origin::Peer(peer) | Origin::Reverse(peer), .. }) = explicit {
+                if let Some(peer) = found.peer_resource(address) {
                     let text = format!(
                         "{} and {name} ({address}) are peers by the mesh and by the BGPPeer {peer}: \
                          the BGPPeer is kept",
                         self.name
                     );
                     found.remark(address, text);
+                    continue;
                 }
                 found.add(Session {
                     node: Some(name.clone()),
