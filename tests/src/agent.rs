@@ -242,7 +242,10 @@ pub fn forwarded(counters: &Counters) -> u64 {
 }
 
 /// The agent's program: `$UNDERPASS_BIN`, or beside the running test.
-fn program() -> Result<PathBuf> {
+///
+/// # Errors
+/// It is not built.
+pub fn program() -> Result<PathBuf> {
     if let Some(path) = env::var_os("UNDERPASS_BIN") {
         return Ok(PathBuf::from(path));
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use super::from_calico::FromCalico;
 use super::output::OutputFormat;
 use crate::api::model::PeerAction;
 use crate::config;
@@ -80,6 +81,8 @@ pub(super) enum ConfigCommand {
     Check(Read),
     /// Print a commented configuration with every key and its default
     Example,
+    /// Print the configuration that follows from Calico's resources, for a node or for a peer of nodes
+    FromCalico(Box<FromCalico>),
 }
 
 /// Options of every command that reports.

@@ -5,6 +5,7 @@
 
 mod args;
 mod check;
+mod from_calico;
 mod output;
 mod query;
 pub mod render;
@@ -56,6 +57,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::On(read) => switch::set_enabled(&agent(cli)?, true, read.output),
         Command::Config(ConfigCommand::Check(read)) => check::check(cli.config_path(), read.output),
         Command::Config(ConfigCommand::Example) => output::print(config::EXAMPLE),
+        Command::Config(ConfigCommand::FromCalico(arguments)) => from_calico::from_calico(arguments),
         Command::Version(read) => version(read.output),
     }
 }
