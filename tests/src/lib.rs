@@ -4,6 +4,7 @@ pub mod agent;
 pub mod bpf;
 pub mod daemon;
 pub mod fake_peer;
+pub mod fuzz;
 pub mod kernel;
 pub mod lab;
 pub mod netns;

@@ -30,6 +30,15 @@ pub const BAD_LENGTH: u8 = 2;
 /// Header subcode: unknown message type.
 pub const BAD_TYPE: u8 = 3;
 
+/// UPDATE subcode: lengths contradict each other, or an attribute is there twice.
+pub const MALFORMED_ATTRIBUTE_LIST: u8 = 1;
+/// UPDATE subcode: an attribute that claims to be well-known is not.
+pub const UNRECOGNIZED_WELL_KNOWN: u8 = 2;
+/// UPDATE subcode: a mandatory attribute is missing.
+pub const MISSING_WELL_KNOWN: u8 = 3;
+/// UPDATE subcode: an optional attribute has a wrong value.
+pub const OPTIONAL_ATTRIBUTE: u8 = 9;
+
 /// OPEN subcode: the peer is not of the AS that is configured.
 pub const BAD_PEER_AS: u8 = 2;
 /// OPEN subcode: zero, or our own inside of one AS (RFC 6286 §2.2).

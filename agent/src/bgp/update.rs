@@ -17,8 +17,6 @@ pub struct Session {
     pub remote_as: u32,
     /// Peer's AS differs from ours.
     pub external: bool,
-    /// IPv4 prefixes may have IPv6 next hops (RFC 8950).
-    pub extended_next_hop: bool,
 }
 
 /// What follows from an UPDATE.
@@ -48,8 +46,8 @@ pub fn outcome(session: Session, parsed: Parsed) -> Result<Outcome, Notification
             ..Outcome::default()
         });
     }
-    let Parsed { mut withdrawn, body, reach, attributes, mut faults, foreign_family, .. } = parsed;
-    let announces = !body.is_empty() || reach.is_some();
+    let Parsed { mut withdrawn, body, reach, attributes, mut faults, foreign_reach, .. } = parsed;
+    let announces = !body.is_empty() || reach.as_ref().is_some_and(|reach| !reach.nlri.is_empty());
     if announces && !faults.iter().any(|fault| fault.withdraw) {
         faults.extend(first_as_fault(session, &attributes));
     }
@@ -60,20 +58,13 @@ pub fn outcome(session: Session, parsed: Parsed) -> Result<Outcome, Notification
         groups.push((attributes.next_hop.map(IpAddr::V4), body));
     }
     if let Some(reach) = reach {
-        let extended = session.extended_next_hop && reach.family == Family::Ipv4;
-        if Family::of(reach.next_hop) != reach.family
-            && !extended
-            && !faults.iter().any(|fault| fault.withdraw)
-        {
-            faults.push(foreign_next_hop(reach.next_hop));
-        }
         groups.push((Some(reach.next_hop), reach.nlri));
     }
 
     let withdraw_all = faults.iter().find(|fault| fault.withdraw);
     if let Some(fault) = withdraw_all
         && !announces
-        && !foreign_family
+        && !foreign_reach
     {
         return Err(fault.notification.clone());
     }
@@ -146,18 +137,6 @@ fn first_as_fault(session: Session, attributes: &ParsedAttributes) -> Option<Fau
             ),
         ),
     })
-}
-
-/// Next hops of the other family need a capability (RFC 8950), and there is none for IPv6 prefixes.
-fn foreign_next_hop(next_hop: IpAddr) -> Fault {
-    Fault {
-        withdraw: true,
-        notification: Notification::new(
-            notification::UPDATE,
-            8,
-            format!("next hop {next_hop} is of the other address family (RFC 8950 was not negotiated)"),
-        ),
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Framing and encoding are ours: we send seven fixed shapes, and header errors must carry exactly the data
 //! that RFC 4271 §6.1 asks for. Bodies of received messages are decoded by the crate.
 
+mod attributes;
 mod encode;
 mod update;
 

@@ -142,7 +142,6 @@ impl Fsm {
             peer: settings.peer,
             remote_as: settings.remote_as,
             external: settings.external(),
-            extended_next_hop: negotiated.extended_next_hop,
         };
         let outcome = wire::parse(update, encoding).and_then(|parsed| update::outcome(session, parsed));
         match outcome {

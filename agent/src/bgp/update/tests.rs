@@ -1,3 +1,5 @@
+mod boundaries;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
@@ -53,8 +55,7 @@ fn run(kind: Kind, withdrawn: &[u8], attributes: &[&[u8]], nlri: &[u8]) -> Resul
         add_path: kind.add_path,
     };
     let remote_as = if kind.external { PEER_AS } else { OUR_AS };
-    let session =
-        Session { peer: PEER, remote_as, external: kind.external, extended_next_hop: kind.extended_next_hop };
+    let session = Session { peer: PEER, remote_as, external: kind.external };
     wire::parse(&update, encoding).and_then(|parsed| outcome(session, parsed))
 }
 
@@ -398,7 +399,26 @@ fn errors_that_leave_an_attribute_out() {
 #[test]
 fn errors_that_reset_the_session() {
     type Case = (&'static str, &'static [u8], AttributeList, &'static [u8], u8);
-    let cases: [Case; 7] = [
+    let cases: [Case; 10] = [
+        ("unknown well-known attribute", &[], &[ORIGIN, AS_PATH, NEXT_HOP, &[0x40, 99, 1, 7]], NLRI, 2),
+        (
+            "the same beside a weaker error (RFC 7606 §3 (h))",
+            &[],
+            &[&[0x40, 1, 1, 9], AS_PATH, NEXT_HOP, &[0x50, 99, 0, 1, 7]],
+            NLRI,
+            2,
+        ),
+        (
+            "a bad attribute, and MP_REACH_NLRI without prefixes (RFC 7606 §5.2)",
+            &[],
+            &[
+                &[0x40, 1, 1, 9],
+                AS_PATH,
+                &[0x80, 14, 21, 0, 2, 1, 16, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0],
+            ],
+            &[],
+            6,
+        ),
         ("prefix length 33", &[], &[ORIGIN, AS_PATH, NEXT_HOP], &[33, 10, 0, 0, 0, 0], 10),
         ("prefix that ends outside", &[], &[ORIGIN, AS_PATH, NEXT_HOP], &[24, 10, 0], 10),
         ("withdrawn prefix length 40", &[40, 1, 2, 3, 4, 5], &[], &[], 10),
@@ -420,15 +440,6 @@ fn errors_that_reset_the_session() {
 }
 
 #[test]
-fn next_hop_of_the_other_family() {
-    let reach: &[u8] =
-        &[0x80, 14, 24, 0, 1, 1, 16, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 16, 10, 64];
-    let outcome = run(EXTERNAL, &[], &[ORIGIN, AS_PATH, reach], &[]).expect("no reset");
-    assert_eq!(outcome.events, [withdraw(vec![nlri("10.64.0.0/16")])]);
-    assert_eq!(outcome.faults[0].notification.subcode, 8);
-}
-
-#[test]
 fn ipv4_prefixes_with_ipv6_next_hops_where_both_agreed() {
     let reach = [
         &[0x80, 14, 25, 0, 1, 1, 16, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0][..],
@@ -444,6 +455,6 @@ fn ipv4_prefixes_with_ipv6_next_hops_where_both_agreed() {
     assert_eq!(attributes_read.next_hop, "fd00::5".parse::<IpAddr>().unwrap());
     assert_eq!(list[..], [nlri("10.233.65.0/24")]);
 
-    let not_agreed = run(EXTERNAL, &[], &attributes, &[]).expect("survived");
-    assert!(not_agreed.treated_as_withdraw);
+    let reset = run(EXTERNAL, &[], &attributes, &[]).expect_err("not agreed on");
+    assert_eq!((reset.code, reset.subcode), (3, 9), "RFC 7606 §7.11");
 }

@@ -8,10 +8,15 @@ use rustbgpd_wire::notification::NotificationCode;
 use rustbgpd_wire::validate::validate_update_attributes_with_context;
 use rustbgpd_wire::{Afi, ErrorDisposition, PathAttribute, Safi, UpdateValidationOptions};
 
+use super::attributes::{Prepared, prepare};
 use super::{Update, family_of, from_error};
 use crate::bgp::notification::{self, Notification};
 use crate::netlink::model::Family;
 use crate::rib::model::{AsSegment, Nlri, Origin};
+
+/// Path attribute flags (RFC 4271 §4.3).
+const OPTIONAL: u8 = 0x80;
+const EXTENDED_LENGTH: u8 = 0x10;
 
 /// How a session encodes UPDATEs.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +48,8 @@ pub struct Parsed {
     pub end_of_rib: Option<Family>,
     /// Errors, each with what follows from it.
     pub faults: Vec<Fault>,
-    /// `MP_REACH_NLRI` or `MP_UNREACH_NLRI` of a family that was not negotiated.
-    pub foreign_family: bool,
+    /// Prefixes of a family that was not negotiated are announced.
+    pub foreign_reach: bool,
 }
 
 /// `MP_REACH_NLRI` (RFC 4760 §3) of a negotiated family.
@@ -91,11 +96,12 @@ pub struct Fault {
 /// Decodes an UPDATE and validates its attributes (RFC 4271 §6.3 as revised by RFC 7606).
 ///
 /// # Errors
-/// The NOTIFICATION to reset the session with, when the prefixes cannot be located (RFC 7606 §5.3).
+/// The NOTIFICATION to reset the session with: the prefixes cannot be located (RFC 7606 §5.3), or an attribute
+/// claims to be well-known and is not (RFC 4271 §6.3).
 pub fn parse(update: &Update, encoding: Encoding<'_>) -> Result<Parsed, Notification> {
     let add_path: Vec<(Afi, Safi)> = encoding.add_path.iter().map(|family| codec_family(*family)).collect();
-    let decoded = update
-        .0
+    let Prepared { section, foreign_reach } = prepare(&update.0.path_attributes, encoding)?;
+    let mut decoded = codec::UpdateMessage { path_attributes: section, ..update.0.clone() }
         .parse_revised(
             encoding.four_octet_as,
             !encoding.external,
@@ -105,20 +111,57 @@ pub fn parse(update: &Update, encoding: Encoding<'_>) -> Result<Parsed, Notifica
         .map_err(|error| from_error(&error))?;
     let mut parsed = Parsed {
         faults: decoded.malformed.iter().map(fault_of).collect(),
-        end_of_rib: (decoded.malformed.is_empty()).then(|| end_of_rib(update, &decoded.update)).flatten(),
+        end_of_rib: (decoded.malformed.is_empty())
+            .then(|| end_of_rib(update, &decoded.update))
+            .flatten()
+            .filter(|family| encoding.families.contains(family)),
+        foreign_reach,
         ..Parsed::default()
     };
     if encoding.families.contains(&Family::Ipv4) {
         parsed.withdrawn = decoded.update.withdrawn.iter().map(body_nlri).collect();
         parsed.body = decoded.update.announced.iter().map(body_nlri).collect();
     } else {
-        parsed.foreign_family = !(decoded.update.withdrawn.is_empty() && decoded.update.announced.is_empty());
+        parsed.foreign_reach |= !decoded.update.announced.is_empty();
+    }
+    refuse_unknown_well_known(&decoded.update.attributes)?;
+    if decoded.update.announced.is_empty() && decoded.update.attributes.iter().any(is_reach) {
+        // RFC 4760 §3: beside prefixes in MP_REACH_NLRI alone, NEXT_HOP is ignored.
+        decoded.update.attributes.retain(|attribute| !matches!(attribute, PathAttribute::NextHop(_)));
     }
     validate(&decoded.update, encoding, &mut parsed.faults)?;
     for attribute in decoded.update.attributes {
         take(attribute, encoding.families, &mut parsed);
     }
     Ok(parsed)
+}
+
+const fn is_reach(attribute: &PathAttribute) -> bool {
+    matches!(attribute, PathAttribute::MpReachNlri(_))
+}
+
+/// RFC 4271 §6.3. RFC 7606 leaves this case as it was: nothing is known about what the attribute means.
+fn refuse_unknown_well_known(attributes: &[PathAttribute]) -> Result<(), Notification> {
+    for attribute in attributes {
+        if let PathAttribute::Unknown(raw) = attribute
+            && raw.flags & OPTIONAL == 0
+        {
+            return Err(Notification::new(
+                notification::UPDATE,
+                notification::UNRECOGNIZED_WELL_KNOWN,
+                format!("attribute {} is no well-known one", raw.type_code),
+            )
+            .with_data(whole(raw)));
+        }
+    }
+    Ok(())
+}
+
+/// An attribute as it is sent.
+fn whole(raw: &codec::RawAttribute) -> Vec<u8> {
+    let length = u16::try_from(raw.data.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let length = if raw.flags & EXTENDED_LENGTH == 0 { &length[1..] } else { &length[..] };
+    [&[raw.flags, raw.type_code], length, &raw.data[..]].concat()
 }
 
 fn fault_of(malformed: &codec::MalformedAttribute) -> Fault {
@@ -134,7 +177,7 @@ fn validate(
     faults: &mut Vec<Fault>,
 ) -> Result<(), Notification> {
     let body = !update.announced.is_empty();
-    let reach = update.attributes.iter().any(|attribute| matches!(attribute, PathAttribute::MpReachNlri(_)));
+    let reach = update.attributes.iter().any(is_reach);
     // An attribute that could not be decoded was reported already and would only be missed again here.
     if faults.iter().any(|fault| fault.withdraw) {
         return Ok(());
@@ -166,8 +209,12 @@ fn validate(
         // The crate asks for NEXT_HOP from external peers only; RFC 4271 §5.1.3 makes it mandatory for all.
         faults.push(Fault {
             withdraw: true,
-            notification: Notification::new(notification::UPDATE, 3, "NEXT_HOP is missing")
-                .with_data(vec![3]),
+            notification: Notification::new(
+                notification::UPDATE,
+                notification::MISSING_WELL_KNOWN,
+                "NEXT_HOP is missing",
+            )
+            .with_data(vec![3]),
         });
     }
     Ok(())
@@ -210,13 +257,13 @@ fn take(attribute: PathAttribute, families: &[Family], parsed: &mut Parsed) {
                     nlri: reach.announced.iter().map(mp_nlri).collect(),
                 });
             }
-            _ => parsed.foreign_family = true,
+            _ => parsed.foreign_reach = true,
         },
         PathAttribute::MpUnreachNlri(unreach) => match family_of(unreach.afi, unreach.safi) {
             Some(family) if families.contains(&family) => {
                 parsed.withdrawn.extend(unreach.withdrawn.iter().map(mp_nlri));
             }
-            _ => parsed.foreign_family = true,
+            _ => {}
         },
         _ => {}
     }
