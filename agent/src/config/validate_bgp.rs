@@ -1,5 +1,7 @@
 //! What `[bgp]` must be beyond its types.
 
+mod policy;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -16,6 +18,14 @@ pub(super) fn check_bgp(bgp: &Bgp, findings: &mut Findings) {
     if !(1..=256).contains(&bgp.maximum_paths) {
         let message = format!("{} is outside of 1 to 256; the default is 16", bgp.maximum_paths);
         findings.error("bgp.maximum_paths", message);
+    }
+    let by_kind = [("ebgp", bgp.maximum_paths_ebgp), ("ibgp", bgp.maximum_paths_ibgp)];
+    for (kind, paths) in by_kind {
+        let Some(paths) = paths.filter(|paths| !(1..=bgp.maximum_paths).contains(paths)) else { continue };
+        let most = bgp.maximum_paths;
+        let message =
+            format!("{paths} is outside of 1 to {most}, which is `maximum_paths`; lower it or raise that");
+        findings.error(format!("bgp.maximum_paths_{kind}"), message);
     }
     for (index, address) in bgp.listen.iter().enumerate() {
         let key = format!("bgp.listen[{index}]");
@@ -44,6 +54,7 @@ pub(super) fn check_bgp(bgp: &Bgp, findings: &mut Findings) {
         }
     }
     check_import(bgp, findings);
+    policy::check_policy(bgp, findings);
 }
 
 /// AS numbers that no speaker can have.
@@ -169,7 +180,10 @@ fn check_times(peer: &Peer, key: &dyn Fn(&str) -> String, findings: &mut Finding
 fn check_import(bgp: &Bgp, findings: &mut Findings) {
     let import = &bgp.import;
     for (index, range) in import.prefixes.iter().enumerate() {
-        check_range(&format!("bgp.import.prefixes[{index}]"), range, findings);
+        let key = format!("bgp.import.prefixes[{index}]");
+        if check_bounds(&key, range, findings) && range.max == 0 {
+            findings.warning(key, "accepts a default route from any peer; raise max when that is not meant");
+        }
     }
     if import.max_paths_per_prefix == 0 {
         findings.error("bgp.import.max_paths_per_prefix", "0 accepts nothing; the default is 32");
@@ -179,7 +193,8 @@ fn check_import(bgp: &Bgp, findings: &mut Findings) {
     }
 }
 
-fn check_range(key: &str, range: &PrefixRange, findings: &mut Findings) {
+/// Whether something can be inside of the bounds.
+fn check_bounds(key: &str, range: &PrefixRange, findings: &mut Findings) -> bool {
     let (length, longest) = (range.prefix.prefix_len(), range.prefix.max_prefix_len());
     if range.max > longest {
         let message =
@@ -194,9 +209,10 @@ fn check_range(key: &str, range: &PrefixRange, findings: &mut Findings) {
     } else if range.min > range.max {
         let message = format!("min {} is greater than max {}; swap or raise them", range.min, range.max);
         findings.error(format!("{key}.max"), message);
-    } else if range.max == 0 {
-        findings.warning(key, "accepts a default route from any peer; raise max when that is not meant");
+    } else {
+        return true;
     }
+    false
 }
 
 /// The guards must let something through of every family offered, and offer every family guarded.

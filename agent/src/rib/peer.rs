@@ -7,24 +7,46 @@ use ipnet::IpNet;
 
 use super::PeerCounts;
 use super::adj_in::{AdjIn, Limits};
+use super::limit::{PrefixLimit, Watch};
 use super::model::PeerInfo;
+use super::policy::Policy;
+use crate::config::model::{NextHopPeer, Peer, PrefixRange};
 use crate::netlink::model::Family;
 
 /// What the RIB is told about a peer by the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerConfig {
-    /// Most paths accepted from the peer.
-    pub max_prefixes: usize,
+    /// Most paths accepted from the peer, and what follows from more.
+    pub limit: PrefixLimit,
     /// Longest time that stale paths are kept, whatever the peer offers.
     pub stale_time: Duration,
+    /// Rules for what the guards let through.
+    pub policy: Policy,
+    /// Whether the peer may be the next hop of what it announces.
+    pub next_hop_peer: NextHopPeer,
+}
+
+impl PeerConfig {
+    /// What a configuration says about a peer; `sets` are its prefix sets.
+    pub fn new(peer: &Peer, sets: &BTreeMap<String, Vec<PrefixRange>>) -> Self {
+        Self {
+            limit: PrefixLimit::from(peer),
+            stale_time: peer.stale_time,
+            policy: Policy::new(peer, sets),
+            next_hop_peer: peer.next_hop_peer,
+        }
+    }
 }
 
 /// One configured peer.
 #[derive(Clone, Debug)]
 pub struct PeerState {
-    stale_time: Duration,
+    /// Configuration.
+    pub config: PeerConfig,
     /// Paths.
     pub adj_in: AdjIn,
+    /// How near the paths are to the bound.
+    pub watch: Watch,
     /// The session; kept when it goes down, for the stale paths.
     pub session: Option<PeerInfo>,
     /// In Established.
@@ -49,8 +71,9 @@ impl PeerState {
     /// A peer that was not heard of yet.
     pub fn new(config: &PeerConfig, paths_per_prefix: usize) -> Self {
         Self {
-            stale_time: config.stale_time,
-            adj_in: AdjIn::new(Limits { paths_per_prefix, paths: config.max_prefixes }),
+            config: config.clone(),
+            adj_in: AdjIn::new(Limits { paths_per_prefix, paths: config.limit.paths }),
+            watch: Watch::new(config.limit),
             session: None,
             up: false,
             end_of_rib: BTreeSet::new(),
@@ -79,6 +102,7 @@ impl PeerState {
         }
         self.session = Some(session);
         self.up = true;
+        self.watch.session_changed();
         self.end_of_rib.clear();
         self.note_synced();
         touched
@@ -88,6 +112,7 @@ impl PeerState {
     /// before goes, lest a peer that restarts again and again keeps it for ever (RFC 4724 §4.2).
     pub fn down(&mut self, retain: &[(Family, Duration)], now: Instant) -> BTreeSet<IpNet> {
         self.up = false;
+        self.watch.session_changed();
         self.end_of_rib.clear();
         let mut touched = BTreeSet::new();
         for family in [Family::Ipv4, Family::Ipv6] {
@@ -95,7 +120,7 @@ impl PeerState {
             if let Some(restart_time) = restart_time {
                 touched.append(&mut self.adj_in.remove_where(family, |path| path.stale));
                 self.adj_in.mark_stale(family);
-                let bound = now + self.stale_time;
+                let bound = now + self.config.stale_time;
                 let deadline = bound.min(now + restart_time);
                 self.stale_until.insert(family, StaleUntil { deadline, bound });
             } else {
@@ -110,7 +135,7 @@ impl PeerState {
     /// should that never come, after the bound on stale paths.
     pub fn refresh_started(&mut self, family: Family, now: Instant) {
         self.adj_in.mark_stale(family);
-        let bound = now + self.stale_time;
+        let bound = now + self.config.stale_time;
         self.stale_until.insert(family, StaleUntil { deadline: bound, bound });
     }
 
@@ -144,7 +169,7 @@ impl PeerState {
         let mut counts = PeerCounts { end_of_rib: self.all_received(), ..PeerCounts::default() };
         for (_, path) in self.adj_in.iter() {
             counts.received += 1;
-            counts.accepted += usize::from(!path.own_next_hop);
+            counts.accepted += usize::from(path.held.is_none());
             counts.stale += usize::from(path.stale);
         }
         counts.received += self.adj_in.refused();

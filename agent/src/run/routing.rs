@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::bgp::{ShutdownKind, Speaker, StartError};
-use crate::config::model::{Bgp, Kernel};
+use crate::config::Config;
+use crate::config::model::Bgp;
 use crate::netlink::apply::Part;
 use crate::netlink::dump;
 use crate::netlink::model::{Delta, State};
@@ -17,6 +17,7 @@ use crate::netlink::requests::{RequestError, Requests};
 use crate::netlink::route_writer::RouteWriter;
 use crate::reconcile::kernel::{KernelReconciler, Ownership, RouteTarget, plan};
 use crate::rib::model::RibEvent;
+use crate::rib::own::Own;
 use crate::rib::{Rib, RibConfig};
 
 /// Events that sessions may have under way; a full channel holds the peers back (TCP does the rest).
@@ -55,13 +56,14 @@ impl Routing {
     ///
     /// # Errors
     /// A listening address is taken, or netlink sockets cannot be opened.
-    pub fn start(bgp: &Bgp, kernel: &Kernel, state: &State, now: Instant) -> Result<Self, RoutingError> {
+    pub fn start(config: &Config, bgp: &Bgp, state: &State, now: Instant) -> Result<Self, RoutingError> {
         let (sender, events) = mpsc::channel(EVENTS);
+        let service_ranges = config.datapath.as_ref().map_or(&[][..], |datapath| &datapath.service_ranges);
         let mut routing = Self {
             config: bgp.clone(),
             writer: RouteWriter::new()?,
-            rib: Rib::new(RibConfig::from(bgp), own_addresses(state), now),
-            reconciler: KernelReconciler::new(Ownership::from(kernel)),
+            rib: Rib::new(RibConfig::new(bgp, service_ranges), own(state), now),
+            reconciler: KernelReconciler::new(Ownership::from(&config.kernel)),
             speaker: Speaker::start(bgp, sender)?,
             events,
         };
@@ -87,7 +89,7 @@ impl Routing {
     /// Takes in what the kernel changed.
     pub fn kernel_changed(&mut self, state: &State, delta: &Delta) {
         if delta.full || !delta.interfaces.is_empty() {
-            let changed = self.rib.set_own_addresses(own_addresses(state));
+            let changed = self.rib.set_own(own(state));
             self.want(changed);
         }
         self.reconciler.on_kernel_changed(state, delta);
@@ -149,6 +151,6 @@ async fn take_out(ours: Ownership, mut writer: RouteWriter) -> Result<(), Reques
     Ok(())
 }
 
-fn own_addresses(state: &State) -> BTreeSet<IpAddr> {
-    state.addresses.iter().map(|address| address.address.addr()).collect()
+fn own(state: &State) -> Own {
+    state.addresses.iter().map(|address| address.address).collect()
 }
