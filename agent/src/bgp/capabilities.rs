@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::notification::{self, Notification};
-use super::wire::{AddPath, Capabilities, GracefulRestart, Open};
+use super::wire::{self, AddPath, Capabilities, GracefulRestart, Open};
 use crate::config::model::{Bgp, Peer};
 use crate::netlink::model::Family;
 
@@ -25,10 +25,18 @@ pub struct Settings {
     pub router_id: Ipv4Addr,
     /// Hold time offered, in seconds.
     pub hold_time: u16,
+    /// Least hold time accepted, in seconds; `None`: 0, or at least 3 (RFC 4271 §4.2).
+    pub min_hold_time: Option<u16>,
+    /// How long the peer may take nothing from us (RFC 9687); at least twice the hold time holds.
+    pub send_hold_time: Duration,
     /// Families offered.
     pub families: Vec<Family>,
     /// Receive several paths per prefix.
     pub add_path: bool,
+    /// Receive extended messages (RFC 8654).
+    pub extended_messages: bool,
+    /// Take IPv6 next hops for IPv4 prefixes (RFC 8950).
+    pub extended_next_hop: bool,
     /// Graceful-restart helper.
     pub graceful_restart: bool,
     /// Longest time that paths of a restarting peer are kept.
@@ -49,9 +57,13 @@ impl Settings {
             local_as: peer.local_as.unwrap_or(bgp.local_as),
             remote_as: peer.remote_as,
             router_id: peer.router_id.unwrap_or(bgp.router_id),
-            hold_time: u16::try_from(peer.hold_time.as_secs()).unwrap_or(u16::MAX),
+            hold_time: seconds(peer.hold_time),
+            min_hold_time: peer.min_hold_time.map(seconds),
+            send_hold_time: peer.send_hold_time,
             families: peer.families.clone(),
             add_path: peer.add_path,
+            extended_messages: peer.extended_messages,
+            extended_next_hop: peer.extended_next_hop,
             graceful_restart: peer.graceful_restart,
             stale_time: peer.stale_time,
             passive: peer.passive,
@@ -63,6 +75,11 @@ impl Settings {
     /// Peer's AS differs from ours.
     pub const fn external(&self) -> bool {
         self.local_as != self.remote_as
+    }
+
+    /// The longest message that the peer may send (RFC 8654 §4: what counts is that we offered it).
+    pub const fn longest_message(&self) -> usize {
+        if self.extended_messages { wire::MAX_EXTENDED } else { wire::MAX_MESSAGE }
     }
 
     /// Our OPEN.
@@ -80,8 +97,11 @@ impl Settings {
                 } else {
                     Vec::new()
                 },
+                extended_messages: self.extended_messages,
+                extended_next_hop: self.extended_next_hop,
                 graceful_restart: self.graceful_restart.then(|| GracefulRestart {
                     restarted: false,
+                    notification: true,
                     restart_time: RESTART_TIME,
                     families: self.families.iter().map(|family| (*family, false)).collect(),
                 }),
@@ -105,6 +125,8 @@ pub struct Negotiated {
     pub families: Vec<Family>,
     /// Families in which prefixes carry a path identifier.
     pub add_path: Vec<Family>,
+    /// IPv4 prefixes may have IPv6 next hops (RFC 8950).
+    pub extended_next_hop: bool,
     /// The peer's graceful restart, if we are to help it.
     pub graceful_restart: Option<GracefulRestart>,
     /// The peer sends its routes again when asked.
@@ -117,6 +139,11 @@ impl Negotiated {
     /// Families for which the peer has preserved its forwarding state (RFC 4724 §3, F bit).
     pub fn forwarding_preserved(&self) -> Vec<Family> {
         self.restart_families().filter(|(_, preserved)| *preserved).map(|(family, _)| family).collect()
+    }
+
+    /// A NOTIFICATION other than a hard reset is a restart as well (RFC 8538 §4).
+    pub fn notification_is_restart(&self) -> bool {
+        self.graceful_restart.as_ref().is_some_and(|restart| restart.notification)
     }
 
     /// Families to keep when the connection breaks, each with how long (RFC 4724 §4.2).
@@ -148,6 +175,13 @@ pub fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, Notific
             format!("the peer asks for a hold time of {} s; it is 0 or at least 3", open.hold_time),
         ));
     }
+    if let Some(least) = settings.min_hold_time.filter(|least| open.hold_time < *least) {
+        return Err(Notification::new(
+            notification::OPEN,
+            notification::UNACCEPTABLE_HOLD_TIME,
+            format!("the peer asks for a hold time of {} s, min_hold_time is {least} s", open.hold_time),
+        ));
+    }
     let peer = &open.capabilities;
     let families: Vec<Family> = settings
         .families
@@ -168,10 +202,16 @@ pub fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, Notific
         four_octet_as: peer.four_octet_as,
         families,
         add_path,
+        extended_next_hop: settings.extended_next_hop && peer.extended_next_hop,
         graceful_restart: peer.graceful_restart.clone().filter(|_| settings.graceful_restart),
         route_refresh: peer.route_refresh,
         enhanced_refresh: peer.route_refresh && peer.enhanced_refresh,
     })
+}
+
+/// The configuration has whole seconds that fit.
+fn seconds(time: Duration) -> u16 {
+    u16::try_from(time.as_secs()).unwrap_or(u16::MAX)
 }
 
 fn check_identity(settings: &Settings, open: &Open) -> Result<(), Notification> {

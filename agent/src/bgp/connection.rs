@@ -35,6 +35,8 @@ pub enum Input {
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
+    /// Longest message that the peer may send.
+    longest: usize,
     received: BytesMut,
     to_send: BytesMut,
     blocked_since: Option<Instant>,
@@ -43,10 +45,11 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Takes a connected stream.
-    pub fn new(stream: TcpStream) -> Self {
+    /// Takes a connected stream whose peer sends messages of at most `longest` octets.
+    pub fn new(stream: TcpStream, longest: usize) -> Self {
         Self {
             stream,
+            longest,
             received: BytesMut::with_capacity(4 * MAX_MESSAGE),
             to_send: BytesMut::new(),
             blocked_since: None,
@@ -103,7 +106,7 @@ impl Connection {
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
         loop {
-            match wire::decode(&mut self.received) {
+            match wire::decode(&mut self.received, self.longest) {
                 Ok(Some(message)) => return Poll::Ready(Input::Message(message)),
                 Ok(None) => {}
                 Err(invalid) => return Poll::Ready(Input::Invalid(invalid)),
@@ -148,7 +151,7 @@ mod tests {
     async fn a_full_buffer_blocks_at_once_and_for_good() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut connection =
-            Connection::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+            Connection::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap(), MAX_MESSAGE);
         connection.send(&[0; SEND_BUFFER]);
         assert_eq!(connection.blocked_at(LINGER), None, "full, but nothing was lost");
         connection.send(&[0]);

@@ -169,6 +169,16 @@ impl Fsm {
         match event {
             Event::Start => self.start(now, &mut out),
             Event::Stop(notification) => self.stop(notification.as_ref(), &mut out),
+            Event::AdminDown(text) => self.admin_down(now, &text, &mut out),
+            Event::AdminReset(text) => {
+                let cease = Notification::cease_with_text(notification::ADMINISTRATIVE_RESET, &text);
+                self.reset(now, cease, None, &mut out);
+            }
+            Event::Reconfigure { settings, reset: true } => {
+                let cease = Notification::cease(notification::OTHER_CONFIGURATION_CHANGE);
+                self.reset(now, cease, Some(*settings), &mut out);
+            }
+            Event::Reconfigure { settings, reset: false } => self.configure(*settings),
             Event::Connected { id, direction, local } => {
                 self.connected(now, id, direction, local, &mut out);
             }
@@ -193,8 +203,61 @@ impl Fsm {
 
     fn start(&mut self, now: Instant, out: &mut Vec<Action>) {
         if self.mode == Mode::Stopped {
+            self.dial_pause.reset();
+            self.error_pause.reset();
             self.run(now, out);
         }
+    }
+
+    /// Ends all connections and stays down.
+    fn admin_down(&mut self, now: Instant, text: &str, out: &mut Vec<Action>) {
+        self.cancel_dial(out);
+        self.mode = Mode::Stopped;
+        let cease = Notification::cease_with_text(notification::ADMINISTRATIVE_SHUTDOWN, text);
+        self.end_all(now, &Cause::AdminDown(cease), out);
+    }
+
+    /// Ends all connections and begins anew, perhaps with another configuration.
+    fn reset(
+        &mut self,
+        now: Instant,
+        cease: Notification,
+        settings: Option<Settings>,
+        out: &mut Vec<Action>,
+    ) {
+        let is_down = self.is_down();
+        self.mode = Mode::Stopped;
+        self.cancel_dial(out);
+        self.end_all(now, &Cause::AdminReset(cease), out);
+        if let Some(settings) = settings {
+            self.configure(settings);
+        }
+        if !is_down {
+            self.start(now, out);
+        }
+    }
+
+    fn configure(&mut self, settings: Settings) {
+        let back_off = BackOff::new(settings.connect_retry, settings.connect_retry_max);
+        self.dial_pause = back_off.clone();
+        self.error_pause = back_off;
+        self.settings = settings;
+    }
+
+    /// The configuration in use.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn end_all(&mut self, now: Instant, cause: &Cause, out: &mut Vec<Action>) {
+        for id in self.connections.iter().map(|connection| connection.id).collect::<Vec<_>>() {
+            self.fail(now, id, cause.clone(), out);
+        }
+    }
+
+    /// Administratively down.
+    pub fn is_down(&self) -> bool {
+        self.mode == Mode::Stopped
     }
 
     /// Leaves Idle: dials, or waits for the peer.
@@ -337,8 +400,15 @@ impl Fsm {
     /// Ends a connection and decides what comes next.
     fn fail(&mut self, now: Instant, id: ConnectionId, cause: Cause, out: &mut Vec<Action>) {
         let Some(connection) = self.remove(id) else { return };
-        if let Cause::Sent(notification) = &cause {
-            out.push(Action::Send(id, wire::notification(notification)));
+        if let Some(notification) = cause.farewell() {
+            let restarts = connection.negotiated.as_ref().is_some_and(Negotiated::notification_is_restart);
+            let is_final = matches!(cause, Cause::AdminDown(_));
+            let bytes = if restarts && is_final {
+                wire::notification(&notification.clone().into_hard_reset())
+            } else {
+                wire::notification(notification)
+            };
+            out.push(Action::Send(id, bytes));
         }
         out.push(Action::Close(id));
         let established = connection.phase == Phase::Established;
@@ -376,12 +446,18 @@ impl Fsm {
         if now.duration_since(connection.since) >= STABLE {
             self.error_pause.reset();
         }
-        // RFC 4724 §4.2: only a broken connection is a restart; a NOTIFICATION is the end (no RFC 8538).
-        let retain = match (cause.may_be_restart(), &connection.negotiated) {
-            (true, Some(negotiated)) => negotiated.retain(self.settings.stale_time),
+        let stale_time = self.settings.stale_time;
+        let retain = match (cause, &connection.negotiated) {
+            (Cause::AdminReset(_), Some(negotiated)) => {
+                negotiated.families.iter().map(|family| (*family, stale_time)).collect()
+            }
+            (cause, Some(negotiated)) if cause.may_be_restart(negotiated.notification_is_restart()) => {
+                negotiated.retain(stale_time)
+            }
             _ => Vec::new(),
         };
-        out.push(Action::Rib(RibEvent::PeerDown { peer: self.settings.peer, retain }));
+        let deliberate = matches!(cause, Cause::AdminDown(_));
+        out.push(Action::Rib(RibEvent::PeerDown { peer: self.settings.peer, retain, deliberate }));
     }
 
     fn note(&mut self, established: bool, cause: Cause, out: &mut Vec<Action>) {

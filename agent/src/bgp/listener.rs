@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +21,33 @@ pub struct Door {
     pub local: Option<IpAddr>,
     /// The peer's task.
     pub connections: mpsc::Sender<TcpStream>,
+}
+
+/// The doors of all peers, by address. They change when the configuration does.
+#[derive(Debug, Default)]
+pub struct Doors(RwLock<HashMap<IpAddr, Door>>);
+
+impl Doors {
+    /// Opens a peer's door, or replaces it.
+    pub fn open(&self, peer: IpAddr, door: Door) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(peer, door);
+    }
+
+    /// Changes the address that a peer must connect to.
+    pub fn move_to(&self, peer: IpAddr, local: Option<IpAddr>) {
+        if let Some(door) = self.0.write().unwrap_or_else(PoisonError::into_inner).get_mut(&peer) {
+            door.local = local;
+        }
+    }
+
+    /// Closes a peer's door.
+    pub fn close(&self, peer: IpAddr) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+    }
+
+    fn of(&self, peer: IpAddr) -> Option<Door> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned()
+    }
 }
 
 /// Connections that were not handed on.
@@ -49,7 +76,7 @@ impl Rejected {
 }
 
 /// Accepts until the task is aborted.
-pub(super) async fn run(listener: TcpListener, doors: Arc<HashMap<IpAddr, Door>>, rejected: Arc<Rejected>) {
+pub(super) async fn run(listener: Arc<TcpListener>, doors: Arc<Doors>, rejected: Arc<Rejected>) {
     let mut log = Limit::default();
     loop {
         match listener.accept().await {
@@ -62,14 +89,8 @@ pub(super) async fn run(listener: TcpListener, doors: Arc<HashMap<IpAddr, Door>>
     }
 }
 
-fn admit(
-    stream: TcpStream,
-    source: SocketAddr,
-    doors: &HashMap<IpAddr, Door>,
-    rejected: &Rejected,
-    log: &mut Limit,
-) {
-    let Some(door) = doors.get(&source.ip()) else {
+fn admit(stream: TcpStream, source: SocketAddr, doors: &Doors, rejected: &Rejected, log: &mut Limit) {
+    let Some(door) = doors.of(source.ip()) else {
         rejected.unknown.fetch_add(1, Ordering::Relaxed);
         if let Some(suppressed) = log.allow(Instant::now()) {
             tracing::info!(%source, suppressed, "closed a BGP connection from an address that is no peer's");

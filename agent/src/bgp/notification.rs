@@ -48,7 +48,14 @@ pub const ADMINISTRATIVE_RESET: u8 = 4;
 /// Cease subcode (RFC 4486 §4).
 pub const CONNECTION_REJECTED: u8 = 5;
 /// Cease subcode (RFC 4486 §4).
+pub const OTHER_CONFIGURATION_CHANGE: u8 = 6;
+/// Cease subcode (RFC 4486 §4).
 pub const COLLISION: u8 = 7;
+/// Cease subcode: an end that is no restart; the data is the NOTIFICATION meant (RFC 8538 §3.1).
+pub const HARD_RESET: u8 = 9;
+
+/// Longest shutdown communication in octets (RFC 9003 §2).
+pub const MAX_TEXT: usize = 255;
 
 /// A NOTIFICATION, sent or received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +86,29 @@ impl Notification {
     /// Cease with a subcode.
     pub fn cease(subcode: u8) -> Self {
         Self::new(CEASE, subcode, "")
+    }
+
+    /// Cease, Administrative Shutdown or Reset, with words for the other operator (RFC 9003 §2). What is
+    /// beyond [`MAX_TEXT`] octets is cut between characters; no text is no data.
+    pub fn cease_with_text(subcode: u8, text: &str) -> Self {
+        let text = &text[..text.floor_char_boundary(MAX_TEXT)];
+        let notification = Self::new(CEASE, subcode, text);
+        match u8::try_from(text.len()) {
+            Ok(length @ 1..) => notification.with_data([&[length], text.as_bytes()].concat()),
+            _ => notification,
+        }
+    }
+
+    /// The same as a hard reset, for a peer that would take it for a restart otherwise (RFC 8538 §3.1).
+    #[must_use]
+    pub fn into_hard_reset(self) -> Self {
+        let data = [&[self.code, self.subcode], &self.data[..]].concat();
+        Self { code: CEASE, subcode: HARD_RESET, data: data.into(), detail: self.to_string() }
+    }
+
+    /// An end for good, even where NOTIFICATIONs count as restarts.
+    pub const fn is_hard_reset(&self) -> bool {
+        self.code == CEASE && self.subcode == HARD_RESET
     }
 }
 

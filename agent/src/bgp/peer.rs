@@ -22,16 +22,34 @@ use super::status::State;
 use crate::netlink::model::Family;
 use crate::rib::model::RibEvent;
 
-/// Least send hold time (RFC 9687 §6: the greater of eight minutes and twice the hold time).
-const SEND_HOLD: Duration = Duration::from_mins(8);
-
 /// Orders to a peer's task.
 #[derive(Debug)]
 pub enum Command {
     /// Ask for the routes of a family again.
     Refresh(Family),
+    /// Take the session down, with words for the peer's operator.
+    Down(String),
+    /// Let the session come up.
+    Up,
+    /// Reset the session, with words for the peer's operator.
+    Reset(String),
+    /// The configuration changed.
+    Reconfigure(Box<Reconfigure>),
     /// End the session with this NOTIFICATION, then the task.
     Stop(Option<Notification>),
+}
+
+/// What is new for a session.
+#[derive(Debug)]
+pub struct Reconfigure {
+    /// Configured name.
+    pub name: String,
+    /// Configuration of the session.
+    pub settings: Settings,
+    /// Where to dial.
+    pub endpoint: Endpoint,
+    /// What is in use cannot go on with this: Cease, Other Configuration Change, and anew.
+    pub reset: bool,
 }
 
 /// What the task shows to the outside.
@@ -39,6 +57,8 @@ pub enum Command {
 pub struct View {
     /// State.
     pub state: State,
+    /// Administratively down.
+    pub is_down: bool,
     /// What the established session uses, and since when.
     pub session: Option<(Arc<Negotiated>, Instant)>,
     /// Counters.
@@ -54,6 +74,8 @@ pub struct Start {
     pub settings: Settings,
     /// Where to dial.
     pub endpoint: Endpoint,
+    /// Whether to begin; otherwise [`Command::Up`] does.
+    pub enabled: bool,
     /// Seed of the timers' jitter.
     pub seed: u64,
     /// Connections that the peer opened.
@@ -97,7 +119,7 @@ enum Woken {
 
 /// Runs the session until [`Command::Stop`], or until the RIB or the speaker is gone.
 pub async fn run(start: Start) {
-    let Start { name, settings, endpoint, seed, mut incoming, mut commands, events, view } = start;
+    let Start { name, settings, endpoint, enabled, seed, mut incoming, mut commands, events, view } = start;
     let mut task = Task {
         name,
         endpoint,
@@ -113,14 +135,18 @@ pub async fn run(start: Start) {
         shown_error: None,
         faults_log: Limit::default(),
     };
-    task.handle(Event::Start);
+    if enabled {
+        task.handle(Event::Start);
+    } else {
+        task.show(task.fsm.state());
+    }
     loop {
         match task.wait(&mut incoming, &mut commands, &events).await {
-            Woken::Command(Some(Command::Refresh(family))) => task.handle(Event::Refresh(family)),
             Woken::Command(Some(Command::Stop(notification))) => {
                 task.handle(Event::Stop(notification));
                 break;
             }
+            Woken::Command(Some(command)) => task.command(command),
             Woken::Command(None) | Woken::RibGone => {
                 task.handle(Event::Stop(None));
                 break;
@@ -141,6 +167,21 @@ pub async fn run(start: Start) {
 }
 
 impl Task {
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Refresh(family) => self.handle(Event::Refresh(family)),
+            Command::Down(text) => self.handle(Event::AdminDown(text)),
+            Command::Up => self.handle(Event::Start),
+            Command::Reset(text) => self.handle(Event::AdminReset(text)),
+            Command::Stop(notification) => self.handle(Event::Stop(notification)),
+            Command::Reconfigure(new) => {
+                let Reconfigure { name, settings, endpoint, reset } = *new;
+                (self.name, self.endpoint) = (name, endpoint);
+                self.handle(Event::Reconfigure { settings: Box::new(settings), reset });
+            }
+        }
+    }
+
     async fn wait(
         &mut self,
         incoming: &mut mpsc::Receiver<TcpStream>,
@@ -212,7 +253,7 @@ impl Task {
 
     fn send_hold(&self) -> Duration {
         let hold_time = self.session.as_ref().map_or(Duration::ZERO, |session| session.hold_time);
-        SEND_HOLD.max(2 * hold_time)
+        self.fsm.settings().send_hold_time.max(2 * hold_time)
     }
 
     fn time(&mut self) {
@@ -230,7 +271,7 @@ impl Task {
     }
 
     fn accepted(&mut self, stream: TcpStream) {
-        if let Err(error) = socket::adopt(&stream, self.endpoint) {
+        if let Err(error) = socket::adopt(&stream, &self.endpoint) {
             tracing::warn!(peer = self.name, %error, "closed a connection from the peer: cannot set its options");
             return;
         }
@@ -258,7 +299,7 @@ impl Task {
         };
         let id = self.next_id;
         self.next_id += 1;
-        self.connections.push((id, Connection::new(stream)));
+        self.connections.push((id, Connection::new(stream, self.fsm.settings().longest_message())));
         self.handle(Event::Connected { id, direction, local });
     }
 
@@ -286,7 +327,7 @@ impl Task {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Dial => self.dialling = Some(Box::pin(socket::dial(self.endpoint))),
+            Action::Dial => self.dialling = Some(Box::pin(socket::dial(self.endpoint.clone()))),
             Action::CancelDial => self.dialling = None,
             Action::Send(id, bytes) => {
                 if let Some((_, connection)) = self.connections.iter_mut().find(|(other, _)| *other == id) {
@@ -336,6 +377,7 @@ impl Task {
         }
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         view.state = state;
+        view.is_down = self.fsm.is_down();
         view.session = self.session.clone().zip(since);
         view.counters.clone_from(self.fsm.counters());
     }

@@ -49,6 +49,8 @@ pub struct SessionStatus {
     pub remote_as: u32,
     /// State.
     pub state: State,
+    /// Administratively down.
+    pub is_down: bool,
     /// Time in Established.
     pub uptime: Option<Duration>,
     /// Times that Established was left.
@@ -65,6 +67,8 @@ pub struct SessionStatus {
     pub families: Vec<Family>,
     /// Families for which the peer sends several paths per prefix (RFC 7911), while established.
     pub add_path: Vec<Family>,
+    /// The peer offers graceful restart and we help it, while established.
+    pub graceful_restart: bool,
     /// Families whose End-of-RIB was seen since the session came up.
     pub end_of_rib: Vec<Family>,
     /// UPDATEs whose routes were taken for withdrawn because of an error in them (RFC 7606).

@@ -24,8 +24,12 @@ pub fn settings() -> Settings {
         remote_as: PEER_AS,
         router_id: OUR_ID,
         hold_time: 9,
+        min_hold_time: None,
+        send_hold_time: Duration::from_mins(8),
         families: vec![Family::Ipv4, Family::Ipv6],
         add_path: true,
+        extended_messages: true,
+        extended_next_hop: false,
         graceful_restart: true,
         stale_time: Duration::from_mins(5),
         passive: false,
@@ -34,11 +38,15 @@ pub fn settings() -> Settings {
     }
 }
 
-/// What such a peer sends: like ours, with its own names, able to send several paths.
+/// What such a peer sends: like ours, with its own names, able to send several paths; a NOTIFICATION from it is
+/// an end.
 pub fn peer_open() -> Open {
     let mut open = Settings { local_as: PEER_AS, router_id: PEER_ID, ..settings() }.open();
     for (_, direction) in &mut open.capabilities.add_path {
         (direction.send, direction.receive) = (true, false);
+    }
+    if let Some(restart) = &mut open.capabilities.graceful_restart {
+        restart.notification = false;
     }
     open
 }
@@ -60,5 +68,6 @@ pub fn update_body(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> Vec<u8> 
 
 /// What a peer says, as the machine gets it.
 pub fn received(bytes: &[u8]) -> Result<Message, Notification> {
-    wire::decode(&mut BytesMut::from(bytes)).map(|message| message.expect("a whole message"))
+    wire::decode(&mut BytesMut::from(bytes), wire::MAX_EXTENDED)
+        .map(|message| message.expect("a whole message"))
 }

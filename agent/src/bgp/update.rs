@@ -18,6 +18,8 @@ pub struct Session {
     pub remote_as: u32,
     /// Peer's AS differs from ours.
     pub external: bool,
+    /// IPv4 prefixes may have IPv6 next hops (RFC 8950).
+    pub extended_next_hop: bool,
 }
 
 /// What follows from an UPDATE.
@@ -59,7 +61,11 @@ pub fn outcome(session: Session, parsed: Parsed) -> Result<Outcome, Notification
         groups.push((attributes.next_hop.map(IpAddr::V4), body));
     }
     if let Some(reach) = reach {
-        if Family::of(reach.next_hop) != reach.family && !faults.iter().any(|fault| fault.withdraw) {
+        let extended = session.extended_next_hop && reach.family == Family::Ipv4;
+        if Family::of(reach.next_hop) != reach.family
+            && !extended
+            && !faults.iter().any(|fault| fault.withdraw)
+        {
             faults.push(foreign_next_hop(reach.next_hop));
         }
         groups.push((Some(reach.next_hop), reach.nlri));
@@ -145,7 +151,7 @@ fn first_as_fault(session: Session, attributes: &ParsedAttributes) -> Option<Fau
     })
 }
 
-/// Next hops of the other family need a capability that we do not offer (RFC 8950).
+/// Next hops of the other family need a capability (RFC 8950), and there is none for IPv6 prefixes.
 fn foreign_next_hop(next_hop: IpAddr) -> Fault {
     Fault {
         withdraw: true,

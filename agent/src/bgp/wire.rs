@@ -19,8 +19,10 @@ use crate::netlink::model::Family;
 pub use encode::{end_of_rib, keepalive, notification, open, route_refresh};
 pub use update::{Encoding, Fault, Parsed, ParsedAttributes, Reach, parse};
 
-/// Longest message (RFC 4271 §4.1); we do not offer extended messages (RFC 8654).
+/// Longest message (RFC 4271 §4.1).
 pub const MAX_MESSAGE: usize = 4096;
+/// Longest message to a speaker that has offered extended messages (RFC 8654 §4).
+pub const MAX_EXTENDED: usize = 65535;
 /// Length of the header.
 pub const HEADER: usize = 19;
 
@@ -87,6 +89,10 @@ pub struct Capabilities {
     pub four_octet_as: bool,
     /// ADD-PATH (RFC 7911) by family: the sender wants to receive, wants to send.
     pub add_path: Vec<(Family, AddPath)>,
+    /// Extended messages (RFC 8654): able to receive them.
+    pub extended_messages: bool,
+    /// IPv6 next hops for IPv4 unicast prefixes (RFC 8950).
+    pub extended_next_hop: bool,
     /// Graceful restart (RFC 4724).
     pub graceful_restart: Option<GracefulRestart>,
     /// Route refresh (RFC 2918).
@@ -119,6 +125,8 @@ impl AddPath {
 pub struct GracefulRestart {
     /// R bit: the sender has restarted.
     pub restarted: bool,
+    /// N bit: a NOTIFICATION is no end either, unless it is a hard reset (RFC 8538).
+    pub notification: bool,
     /// Restart time in seconds.
     pub restart_time: u16,
     /// Families with their F bit (forwarding state preserved).
@@ -147,18 +155,19 @@ pub enum RefreshKind {
     Other(u8),
 }
 
-/// Takes one message off the front of `buffer`. `Ok(None)`: not yet complete.
+/// Takes one message of at most `longest` octets off the front of `buffer`: [`MAX_EXTENDED`] where we have
+/// offered extended messages, otherwise [`MAX_MESSAGE`]. `Ok(None)`: not yet complete.
 ///
 /// # Errors
 /// The NOTIFICATION to send before closing the connection.
-pub fn decode(buffer: &mut BytesMut) -> Result<Option<Message>, Notification> {
-    let Some(length) = frame(buffer)? else { return Ok(None) };
+pub fn decode(buffer: &mut BytesMut, longest: usize) -> Result<Option<Message>, Notification> {
+    let Some(length) = frame(buffer, longest)? else { return Ok(None) };
     if buffer.len() < length {
         return Ok(None);
     }
     let kind = buffer[HEADER - 1];
     let mut bytes = buffer.split_to(length).freeze();
-    match codec::decode_message(&mut bytes, codec::MAX_MESSAGE_LEN) {
+    match codec::decode_message(&mut bytes, u16::MAX) {
         Ok(codec::Message::Open(open)) => Ok(Some(Message::Open(open_from(&open)))),
         Ok(codec::Message::Update(update)) => Ok(Some(Message::Update(Update(update)))),
         Ok(codec::Message::Notification(received)) => {
@@ -176,7 +185,7 @@ pub fn decode(buffer: &mut BytesMut) -> Result<Option<Message>, Notification> {
 }
 
 /// Checks the header (RFC 4271 §6.1) and gives the message's length.
-fn frame(buffer: &[u8]) -> Result<Option<usize>, Notification> {
+fn frame(buffer: &[u8], longest: usize) -> Result<Option<usize>, Notification> {
     let marker = &buffer[..buffer.len().min(16)];
     if marker.iter().any(|byte| *byte != 0xff) {
         return Err(Notification::new(
@@ -190,9 +199,10 @@ fn frame(buffer: &[u8]) -> Result<Option<usize>, Notification> {
     }
     let (length, kind) = (u16::from_be_bytes([buffer[16], buffer[17]]), buffer[18]);
     let octets = usize::from(length);
-    let fits = (HEADER..=MAX_MESSAGE).contains(&octets)
+    let fits = (HEADER..=longest).contains(&octets)
         && match kind {
-            TYPE_OPEN => octets >= 29,
+            // RFC 8654 §4: OPEN and KEEPALIVE stay short.
+            TYPE_OPEN => (29..=MAX_MESSAGE).contains(&octets),
             TYPE_UPDATE | TYPE_ROUTE_REFRESH => octets >= 23,
             TYPE_NOTIFICATION => octets >= 21,
             TYPE_KEEPALIVE => octets == HEADER,
@@ -288,10 +298,22 @@ fn learn(known: &mut Capabilities, capability: &codec::Capability) {
         C::FourOctetAs { .. } => known.four_octet_as = true,
         C::RouteRefresh => known.route_refresh = true,
         C::EnhancedRouteRefresh => known.enhanced_refresh = true,
-        C::GracefulRestart { restart_state, restart_time, families, .. } => {
+        C::ExtendedMessage => known.extended_messages = true,
+        C::ExtendedNextHop(entries) => {
+            known.extended_next_hop |= entries.iter().any(|entry| {
+                family_of(entry.nlri_afi, entry.nlri_safi) == Some(Family::Ipv4)
+                    && entry.next_hop_afi == codec::Afi::Ipv6
+            });
+        }
+        // As with ADD-PATH below: one unknown family makes the crate give up all.
+        C::Unknown { code: capability_code::EXTENDED_NEXT_HOP, data } => {
+            known.extended_next_hop |= data.chunks_exact(6).any(|entry| entry == [0, 1, 0, 1, 0, 2]);
+        }
+        C::GracefulRestart { restart_state, notification, restart_time, families } => {
             // RFC 4724 §3: the last instance counts.
             known.graceful_restart = Some(GracefulRestart {
                 restarted: *restart_state,
+                notification: *notification,
                 restart_time: *restart_time,
                 families: families
                     .iter()

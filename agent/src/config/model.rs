@@ -161,6 +161,8 @@ pub struct Bgp {
     pub maximum_paths_ebgp: Option<usize>,
     /// The same for paths of peers of our AS; `None` is `maximum_paths`.
     pub maximum_paths_ibgp: Option<usize>,
+    /// How long the last known routes stay when every peer of an AS is lost; zero: not at all.
+    pub keep_last_known: Duration,
 }
 
 impl Bgp {
@@ -176,8 +178,18 @@ impl Bgp {
             maximum_paths: 16,
             maximum_paths_ebgp: None,
             maximum_paths_ibgp: None,
+            keep_last_known: Duration::from_hours(1),
         }
     }
+}
+
+/// Where the password of a session is (TCP-MD5, RFC 2385); never the password itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PasswordSource {
+    /// `password_file`: the first line of this file.
+    File(PathBuf),
+    /// `password_env`: this environment variable of the agent.
+    Environment(String),
 }
 
 /// `[[bgp.peers]]`.
@@ -191,16 +203,28 @@ pub struct Peer {
     pub port: u16,
     /// Peer's AS.
     pub remote_as: u32,
+    /// `false`: administratively down until somebody brings the session up.
+    pub enabled: bool,
     /// Never dial, wait for the peer.
     pub passive: bool,
     /// Our address on the session; default is the kernel's choice.
     pub source_address: Option<IpAddr>,
+    /// The session stays on this interface.
+    pub interface: Option<String>,
+    /// Signs the session's segments.
+    pub password: Option<PasswordSource>,
     /// Our BGP identifier on this session; default is `bgp.router_id`.
     pub router_id: Option<Ipv4Addr>,
     /// Our AS on this session; default is `bgp.local_as`.
     pub local_as: Option<u32>,
     /// Hold time offered, 0 or at least 3 s.
     pub hold_time: Duration,
+    /// Least hold time accepted from the peer; `None` is what RFC 4271 asks for: 0, or at least 3 s.
+    pub min_hold_time: Option<Duration>,
+    /// How long the peer may take nothing of what we send (RFC 9687); at least twice the hold time holds.
+    pub send_hold_time: Duration,
+    /// How long sent data may stay unacknowledged; `None` is the hold time.
+    pub tcp_user_timeout: Option<Duration>,
     /// First pause before dialling again; doubles up to `connect_retry_max`, jittered.
     pub connect_retry: Duration,
     /// Longest pause before dialling again.
@@ -209,12 +233,21 @@ pub struct Peer {
     pub families: Vec<Family>,
     /// Receive several paths per prefix (RFC 7911).
     pub add_path: bool,
+    /// Receive messages of up to 65535 octets (RFC 8654).
+    pub extended_messages: bool,
+    /// Take IPv6 next hops for IPv4 prefixes (RFC 8950).
+    pub extended_next_hop: bool,
     /// Graceful-restart helper: keep the peer's paths while it restarts (RFC 4724).
     pub graceful_restart: bool,
     /// Longest time that stale paths are kept, whatever the peer offers.
     pub stale_time: Duration,
+    /// Whether this peer's routes stay for `bgp.keep_last_known` when it is the last of its AS to be lost;
+    /// `None` is yes for a peer of our own AS.
+    pub keep_last_known: Option<bool>,
     /// TTL of outgoing packets; `None` is 1 for a peer of another AS, 64 otherwise.
     pub ttl: Option<u8>,
+    /// Most hops to the peer: what has come farther is dropped, and we send with TTL 255 (RFC 5082).
+    pub ttl_security: Option<u8>,
     /// Most prefix-paths accepted from the peer.
     pub max_prefixes: usize,
     /// Part of `max_prefixes`, in percent, from which on the operator is warned.
@@ -239,18 +272,28 @@ impl Peer {
             address,
             port: 179,
             remote_as,
+            enabled: true,
             passive: false,
             source_address: None,
+            interface: None,
+            password: None,
             router_id: None,
             local_as: None,
             hold_time: Duration::from_secs(90),
+            min_hold_time: None,
+            send_hold_time: Duration::from_mins(8),
+            tcp_user_timeout: None,
             connect_retry: Duration::from_secs(5),
             connect_retry_max: Duration::from_mins(5),
             families: vec![Family::Ipv4],
             add_path: true,
+            extended_messages: true,
+            extended_next_hop: false,
             graceful_restart: true,
             stale_time: Duration::from_mins(5),
+            keep_last_known: None,
             ttl: None,
+            ttl_security: None,
             max_prefixes: 20_000,
             max_prefixes_warning: 80,
             max_prefixes_exceeded: Exceeded::Discard,

@@ -4,10 +4,11 @@ mod policy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 use toml::de::DeTable;
 
-use super::model::{Agent, Bgp, Config, Datapath, Import, Kernel, Log, Peer, PrefixRange};
+use super::model::{Agent, Bgp, Config, Datapath, Import, Kernel, Log, PasswordSource, Peer, PrefixRange};
 use super::problem::{Position, Problem, Severity};
 use super::reader::{Element, Findings, Reader, Section};
 use super::value::{Listen, Pattern};
@@ -121,6 +122,7 @@ fn read_bgp(mut section: Section<'_, '_>) -> Bgp {
         maximum_paths_ebgp: section.optional("maximum_paths_ebgp"),
         maximum_paths_ibgp: section.optional("maximum_paths_ibgp"),
         prefix_sets: policy::read_sets(&section.section("prefix_sets")),
+        keep_last_known: section.or("keep_last_known", default.keep_last_known),
         import: read_import(section.section("import")),
         peers: peers.into_iter().filter_map(|peer| read_peer(&peer)).collect(),
         ..default
@@ -141,18 +143,28 @@ fn read_peer(element: &Element<'_, '_>) -> Option<Peer> {
         address,
         port: section.or("port", default.port),
         remote_as: default.remote_as,
+        enabled: section.or("enabled", default.enabled),
         passive: section.or("passive", default.passive),
         source_address: section.optional("source_address"),
+        interface: section.optional("interface"),
+        password: read_password(&mut section),
         router_id: section.optional("router_id"),
         local_as: section.optional("local_as"),
         hold_time: section.or("hold_time", default.hold_time),
+        min_hold_time: section.optional("min_hold_time"),
+        send_hold_time: section.or("send_hold_time", default.send_hold_time),
+        tcp_user_timeout: section.optional("tcp_user_timeout"),
         connect_retry: section.or("connect_retry", default.connect_retry),
         connect_retry_max: section.or("connect_retry_max", default.connect_retry_max),
         families: section.optional_list("families").unwrap_or(default.families),
         add_path: section.or("add_path", default.add_path),
+        extended_messages: section.or("extended_messages", default.extended_messages),
+        extended_next_hop: section.or("extended_next_hop", default.extended_next_hop),
         graceful_restart: section.or("graceful_restart", default.graceful_restart),
         stale_time: section.or("stale_time", default.stale_time),
+        keep_last_known: section.optional("keep_last_known"),
         ttl: section.optional("ttl"),
+        ttl_security: section.optional("ttl_security"),
         max_prefixes: section.or("max_prefixes", default.max_prefixes),
         max_prefixes_warning: section.or("max_prefixes_warning", default.max_prefixes_warning),
         max_prefixes_exceeded: section.or("max_prefixes_exceeded", default.max_prefixes_exceeded),
@@ -163,6 +175,16 @@ fn read_peer(element: &Element<'_, '_>) -> Option<Peer> {
     };
     section.finish();
     Some(peer)
+}
+
+fn read_password(section: &mut Section<'_, '_>) -> Option<PasswordSource> {
+    let file: Option<PathBuf> = section.optional("password_file");
+    let variable: Option<String> = section.optional("password_env");
+    if file.is_some() && variable.is_some() {
+        let message = "set beside `password_file`; a session has one password, remove one of the keys";
+        section.problem("password_env", Severity::Error, message.to_owned());
+    }
+    file.map(PasswordSource::File).or_else(|| variable.map(PasswordSource::Environment))
 }
 
 fn read_import(mut section: Section<'_, '_>) -> Import {

@@ -3,14 +3,20 @@
 mod policy;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::model::{Bgp, Import, Peer, PrefixRange};
+use super::model::{Bgp, Import, PasswordSource, Peer, PrefixRange};
 use super::validate::Findings;
 use super::value::format_duration;
 use crate::netlink::model::Family;
+
+/// `IFNAMSIZ` without the final zero.
+const INTERFACE_NAME: usize = 15;
+/// Bounds of `tcp_user_timeout`.
+const USER_TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
 
 pub(super) fn check_bgp(bgp: &Bgp, findings: &mut Findings) {
     check_as("bgp.local_as", bgp.local_as, findings);
@@ -99,6 +105,22 @@ fn check_peer(peer: &Peer, key: &dyn Fn(&str) -> String, findings: &mut Findings
             "a TTL of 0 reaches nobody; 1 is for a neighbour on the segment, 255 for any distance",
         );
     }
+    check_ttl_security(peer, key, findings);
+    if peer.interface.as_ref().is_some_and(|name| name.is_empty() || name.len() > INTERFACE_NAME) {
+        let message =
+            format!("an interface's name has 1 to {INTERFACE_NAME} octets; leave the key out for any");
+        findings.error(key("interface"), message);
+    }
+    if let Some(PasswordSource::Environment(name)) = &peer.password
+        && (name.is_empty() || name.contains(['=', '\0']))
+    {
+        findings.error(key("password_env"), format!("{name:?} is no name of an environment variable"));
+    }
+    if peer.extended_next_hop && !peer.families.contains(&Family::Ipv4) {
+        let message =
+            "is about IPv4 prefixes, and `families` has no \"ipv4-unicast\"; add it or remove the key";
+        findings.error(key("extended_next_hop"), message);
+    }
     if peer.max_prefixes == 0 {
         findings.error(key("max_prefixes"), "0 accepts nothing; the default is 20000");
     }
@@ -112,15 +134,31 @@ fn check_peer(peer: &Peer, key: &dyn Fn(&str) -> String, findings: &mut Findings
     }
 }
 
+/// GTSM says which TTL we send, and a session can only be as long as it says.
+fn check_ttl_security(peer: &Peer, key: &dyn Fn(&str) -> String, findings: &mut Findings) {
+    match (peer.ttl_security, peer.ttl) {
+        (Some(0 | 255), _) => {
+            let message =
+                "hops to the peer, 1 to 254: 1 is a neighbour on the segment, 255 would check nothing";
+            findings.error(key("ttl_security"), message);
+        }
+        (Some(_), Some(_)) => {
+            let message = "set beside `ttl_security`, which sends with 255; remove one of the keys";
+            findings.error(key("ttl"), message);
+        }
+        _ => {}
+    }
+}
+
 fn check_addresses(peer: &Peer, key: &dyn Fn(&str) -> String, findings: &mut Findings) {
     let address = peer.address;
     let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
     if address.is_unspecified() || address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
         findings
             .error(key("address"), format!("{address} is no address of a peer; give its unicast address"));
-    } else if link_local {
+    } else if link_local && peer.interface.is_none() {
         let message =
-            format!("{address} needs an interface, which this version cannot name; use a global address");
+            format!("{address} is link-local: say on which interface, such as `interface = \"eth0\"`");
         findings.error(key("address"), message);
     }
     let Some(source) = peer.source_address else { return };
@@ -158,6 +196,25 @@ fn check_times(peer: &Peer, key: &dyn Fn(&str) -> String, findings: &mut Finding
     } else if hold.is_zero() {
         let message = "no hold time: a peer that dies silently is never noticed, and its routes stay";
         findings.warning(key("hold_time"), message);
+    }
+    if let Some(least) = peer.min_hold_time {
+        let text = format_duration(least);
+        if least.subsec_nanos() != 0 || least < Duration::from_secs(3) {
+            let message = format!("{text} is no hold time: whole seconds, at least \"3s\"");
+            findings.error(key("min_hold_time"), message);
+        } else if !hold.is_zero() && least > hold {
+            let message =
+                format!("{text} is more than our own offer of {hold_text}; raise hold_time or lower it");
+            findings.error(key("min_hold_time"), message);
+        }
+    }
+    if peer.send_hold_time < Duration::from_secs(3) {
+        let text = format_duration(peer.send_hold_time);
+        findings.error(key("send_hold_time"), format!("{text} is less than 3s; the default is \"8m\""));
+    }
+    if peer.tcp_user_timeout.is_some_and(|time| !USER_TIMEOUTS.contains(&time)) {
+        findings
+            .error(key("tcp_user_timeout"), "outside of \"1s\" to \"1h\"; leave it out for the hold time");
     }
     if peer.connect_retry < Duration::from_secs(1) {
         let retry = format_duration(peer.connect_retry);

@@ -158,7 +158,8 @@ impl Guards<'_> {
             return Err(Refusal::FamilyNotNegotiated);
         }
         ranges::check(self, prefix)?;
-        if Family::of(next_hop) != family {
+        let extended = session.extended_next_hop && family == Family::Ipv4;
+        if Family::of(next_hop) != family && !extended {
             return Err(Refusal::NextHopFamily);
         }
         if prefix.contains(&next_hop) && prefix.prefix_len() != 0 {

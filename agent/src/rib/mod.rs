@@ -13,6 +13,7 @@
 pub mod adj_in;
 pub mod best;
 pub mod guard;
+pub mod last_known;
 pub mod limit;
 pub mod model;
 pub mod multipath;
@@ -53,6 +54,8 @@ pub struct RibConfig {
     pub service_ranges: Vec<IpNet>,
     /// Most equal-cost next hops per prefix.
     pub maximum_paths: MaximumPaths,
+    /// How long the last that is known is kept when no stand-in is left; zero: not at all.
+    pub keep_last_known: Duration,
     /// How long after the start to wait for End-of-RIB of every peer before [`Rib::ready`]
     /// (the selection deferral timer of RFC 4724 §4.1).
     pub startup_time: Duration,
@@ -62,13 +65,14 @@ impl RibConfig {
     /// What a configuration says. The start-up time is the longest `stale_time` of a peer: as long as we
     /// keep what a restarting peer said, we keep what our former self was told.
     pub fn new(bgp: &Bgp, service_ranges: &[IpNet]) -> Self {
-        let peers = bgp.peers.iter().map(|peer| (peer.address, PeerConfig::new(peer, &bgp.prefix_sets)));
+        let peers = bgp.peers.iter().map(|peer| (peer.address, PeerConfig::new(bgp, peer)));
         Self {
             router_id: bgp.router_id,
             peers: peers.collect(),
             import: bgp.import.clone(),
             service_ranges: service_ranges.to_vec(),
             maximum_paths: MaximumPaths::from(bgp),
+            keep_last_known: bgp.keep_last_known,
             startup_time: bgp.peers.iter().map(|peer| peer.stale_time).max().unwrap_or_default(),
         }
     }
@@ -97,8 +101,16 @@ pub struct Rib {
     filtered: BTreeMap<Refusal, u64>,
     /// For the sessions, not taken yet.
     orders: Vec<Order>,
-    /// End of the start-up time; `None` once ready.
-    startup_until: Option<Instant>,
+    startup: Option<Startup>,
+}
+
+/// Until the table is complete for the first time.
+#[derive(Clone, Copy, Debug)]
+struct Startup {
+    /// When peers that have not sent all are no longer waited for.
+    until: Instant,
+    /// When even the first one is no longer waited for.
+    at_last: Instant,
 }
 
 impl Rib {
@@ -107,7 +119,8 @@ impl Rib {
         let paths_per_prefix = config.import.max_paths_per_prefix;
         let peers =
             config.peers.iter().map(|(peer, c)| (*peer, PeerState::new(c, paths_per_prefix))).collect();
-        let startup_until = Some(now + config.startup_time);
+        let until = now + config.startup_time;
+        let startup = Some(Startup { until, at_last: until.max(now + config.keep_last_known) });
         let mut rib = Self {
             config,
             own,
@@ -115,7 +128,7 @@ impl Rib {
             selected: BTreeMap::new(),
             filtered: BTreeMap::new(),
             orders: Vec::new(),
-            startup_until,
+            startup,
         };
         rib.note_ready(now);
         rib
@@ -131,7 +144,15 @@ impl Rib {
         let touched = match event {
             RibEvent::PeerUp(session) => self.with_peer(id, |peer| peer.up(session)),
             RibEvent::Update { withdrawn, announced, .. } => self.update(id, &withdrawn, announced),
-            RibEvent::EndOfRib { family, .. } => self.with_peer(id, |peer| peer.end_of_rib(family)),
+            RibEvent::EndOfRib { family, .. } => {
+                self.release_kept(id, family, now);
+                self.with_peer(id, |peer| peer.end_of_rib(family))
+            }
+            RibEvent::PeerDown { retain, deliberate: false, .. } if self.is_last_known(id) => {
+                let time = self.config.keep_last_known;
+                self.with_peer(id, |peer| peer.down_as_last(&retain, time, now));
+                BTreeSet::new()
+            }
             RibEvent::PeerDown { retain, .. } => self.with_peer(id, |peer| peer.down(&retain, now)),
             RibEvent::RefreshStarted { family, .. } => {
                 self.with_peer(id, |peer| peer.refresh_started(family, now));
@@ -151,7 +172,9 @@ impl Rib {
 
     /// When [`Self::tick`] has something to do next.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.peers.values().filter_map(PeerState::next_deadline).chain(self.startup_until).min()
+        let startup =
+            self.startup.map(|startup| if self.has_heard_one() { startup.until } else { startup.at_last });
+        self.peers.values().filter_map(PeerState::next_deadline).chain(startup).min()
     }
 
     /// Tells the RIB this machine's addresses; the prefixes whose selected route is another now.
@@ -204,10 +227,14 @@ impl Rib {
     }
 
     /// Whether what is selected is all there is: every configured peer has sent its whole table since
-    /// the start, or the start-up time is over. Before that, routes of a former run must stay.
-    /// Once true it stays true.
+    /// the start, or the start-up time is over and one has, or no peer has in all the time that the last
+    /// known routes are kept. Before that, routes of a former run must stay. Once true it stays true.
     pub const fn ready(&self) -> bool {
-        self.startup_until.is_none()
+        self.startup.is_none()
+    }
+
+    fn has_heard_one(&self) -> bool {
+        self.peers.values().any(|peer| peer.synced_once)
     }
 
     fn with_peer<T: Default>(&mut self, id: PeerId, act: impl FnOnce(&mut PeerState) -> T) -> T {
@@ -308,10 +335,10 @@ impl Rib {
     }
 
     fn note_ready(&mut self, now: Instant) {
-        let Some(until) = self.startup_until else { return };
+        let Some(Startup { until, at_last }) = self.startup else { return };
         let all_synced = self.peers.values().all(|peer| peer.synced_once);
-        if all_synced || now >= until {
-            self.startup_until = None;
+        if all_synced || now >= at_last || now >= until && self.has_heard_one() {
+            self.startup = None;
             info!(all_peers_synced = all_synced, prefixes = self.selected.len(), "routing table is complete");
         }
     }

@@ -80,6 +80,8 @@ pub struct PeerInfo {
     pub local_address: IpAddr,
     /// Families negotiated.
     pub families: Vec<Family>,
+    /// IPv4 prefixes may have IPv6 next hops (RFC 8950).
+    pub extended_next_hop: bool,
     /// Families for which the peer preserved its forwarding state across its restart (RFC 4724).
     pub forwarding_preserved: Vec<Family>,
 }
@@ -121,6 +123,8 @@ pub enum RibEvent {
         /// Graceful restart: paths of these families stay, marked stale, for at most this long
         /// (RFC 4724 §4.2). Empty: everything from the peer goes at once.
         retain: Vec<(Family, std::time::Duration)>,
+        /// Our operator wanted it: nothing is kept as the last that is known.
+        deliberate: bool,
     },
     /// The peer will send its whole table again; paths not seen again by End-of-RIB go
     /// (after a route refresh that we asked for).

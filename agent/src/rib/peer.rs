@@ -10,7 +10,7 @@ use super::adj_in::{AdjIn, Limits};
 use super::limit::{PrefixLimit, Watch};
 use super::model::PeerInfo;
 use super::policy::Policy;
-use crate::config::model::{NextHopPeer, Peer, PrefixRange};
+use crate::config::model::{Bgp, NextHopPeer, Peer};
 use crate::netlink::model::Family;
 
 /// What the RIB is told about a peer by the configuration.
@@ -24,16 +24,22 @@ pub struct PeerConfig {
     pub policy: Policy,
     /// Whether the peer may be the next hop of what it announces.
     pub next_hop_peer: NextHopPeer,
+    /// The peers that may stand in for each other, by their AS; `None`: what this peer says is not kept when
+    /// it is the last to be lost ([`super::last_known`]).
+    pub stand_in: Option<u32>,
 }
 
 impl PeerConfig {
-    /// What a configuration says about a peer; `sets` are its prefix sets.
-    pub fn new(peer: &Peer, sets: &BTreeMap<String, Vec<PrefixRange>>) -> Self {
+    /// What a configuration says about one of its peers.
+    pub fn new(bgp: &Bgp, peer: &Peer) -> Self {
+        let external = peer.remote_as != peer.local_as.unwrap_or(bgp.local_as);
+        let keeps = peer.keep_last_known.unwrap_or(!external);
         Self {
             limit: PrefixLimit::from(peer),
             stale_time: peer.stale_time,
-            policy: Policy::new(peer, sets),
+            policy: Policy::new(peer, &bgp.prefix_sets),
             next_hop_peer: peer.next_hop_peer,
+            stand_in: keeps.then_some(peer.remote_as),
         }
     }
 }
@@ -65,6 +71,10 @@ struct StaleUntil {
     deadline: Instant,
     /// Bound from the configuration: extends to here once the peer is back.
     bound: Instant,
+    /// The last that is known: no restart, and no stand-in was left.
+    kept: bool,
+    /// The peer or a stand-in has sent all since.
+    released: bool,
 }
 
 impl PeerState {
@@ -90,6 +100,8 @@ impl PeerState {
             let kept = session.families.contains(&family) && session.forwarding_preserved.contains(&family);
             match self.stale_until.get_mut(&family) {
                 Some(until) if kept => until.deadline = until.bound,
+                // The last that is known goes when the peer has said all, not before.
+                Some(until) if until.kept && session.families.contains(&family) => {}
                 _ => {
                     self.stale_until.remove(&family);
                     touched.append(&mut self.adj_in.remove_family(family));
@@ -122,7 +134,7 @@ impl PeerState {
                 self.adj_in.mark_stale(family);
                 let bound = now + self.config.stale_time;
                 let deadline = bound.min(now + restart_time);
-                self.stale_until.insert(family, StaleUntil { deadline, bound });
+                self.stale_until.insert(family, StaleUntil { deadline, bound, kept: false, released: false });
             } else {
                 self.stale_until.remove(&family);
                 touched.append(&mut self.adj_in.remove_family(family));
@@ -131,18 +143,60 @@ impl PeerState {
         touched
     }
 
+    /// The session is gone, no stand-in is left, and what the peer said is the last that is known: it stays
+    /// as stale for `time`, or for what is left of it since an earlier loss. The paths that a restart keeps
+    /// longer stay longer.
+    pub fn down_as_last(&mut self, retain: &[(Family, Duration)], time: Duration, now: Instant) {
+        self.up = false;
+        self.end_of_rib.clear();
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let restart = retain.iter().find(|(f, _)| *f == family).map(|(_, time)| now + *time);
+            let bound = match self.stale_until.get(&family) {
+                Some(earlier) if earlier.kept && !earlier.released => earlier.bound,
+                _ => (now + time).max(restart.unwrap_or(now)),
+            };
+            self.adj_in.mark_stale(family);
+            self.stale_until
+                .insert(family, StaleUntil { deadline: bound, bound, kept: true, released: false });
+        }
+    }
+
+    /// Paths that are kept as the last that is known, and until when at most.
+    pub fn kept(&self) -> Option<(usize, Instant)> {
+        let kept = self.stale_until.iter().filter(|(_, until)| until.kept);
+        let until = kept.clone().map(|(_, until)| until.deadline).max()?;
+        let of = |path: &super::adj_in::Path, family| path.stale && kept.clone().any(|(f, _)| *f == family);
+        let count = self.adj_in.iter().filter(|(prefix, path)| of(path, Family::of(prefix.addr()))).count();
+        (count > 0).then_some((count, until))
+    }
+
+    /// A stand-in, or the peer itself, has sent all of the family: what is kept goes after `pause`.
+    pub fn release_kept(&mut self, family: Family, pause: Duration, now: Instant) {
+        if let Some(until) = self.stale_until.get_mut(&family).filter(|until| until.kept) {
+            until.deadline = until.deadline.min(now + pause);
+            until.released = true;
+        }
+    }
+
     /// The peer sends the family again: what it does not repeat is swept by [`Self::end_of_rib`] or,
     /// should that never come, after the bound on stale paths.
     pub fn refresh_started(&mut self, family: Family, now: Instant) {
         self.adj_in.mark_stale(family);
+        if self.stale_until.get(&family).is_some_and(|until| until.kept) {
+            return;
+        }
         let bound = now + self.config.stale_time;
-        self.stale_until.insert(family, StaleUntil { deadline: bound, bound });
+        self.stale_until.insert(family, StaleUntil { deadline: bound, bound, kept: false, released: false });
     }
 
-    /// The peer has sent all of the family: what is still stale goes.
+    /// The peer has sent all of the family: what is still stale goes, unless it is the last that was known
+    /// ([`Self::release_kept`]).
     pub fn end_of_rib(&mut self, family: Family) -> BTreeSet<IpNet> {
         self.end_of_rib.insert(family);
         self.note_synced();
+        if self.stale_until.get(&family).is_some_and(|until| until.kept) {
+            return BTreeSet::new();
+        }
         self.stale_until.remove(&family);
         self.adj_in.remove_where(family, |path| path.stale)
     }

@@ -2,6 +2,7 @@
 
 mod graceful_restart;
 mod hostile;
+mod last_known;
 mod limits;
 mod model_check;
 
@@ -46,6 +47,7 @@ fn peer_config(max_prefixes: usize) -> PeerConfig {
         stale_time: STALE_TIME,
         policy: Policy::default(),
         next_hop_peer: NextHopPeer::Accept,
+        stand_in: Some(LOCAL_AS),
     }
 }
 
@@ -63,6 +65,7 @@ fn config(peers: &[u8]) -> RibConfig {
         },
         service_ranges: vec![],
         maximum_paths: both(8),
+        keep_last_known: Duration::ZERO,
         startup_time: STARTUP_TIME,
     }
 }
@@ -77,6 +80,7 @@ fn session(number: u8) -> PeerInfo {
         local_router_id: Ipv4Addr::new(10, 0, 0, 201),
         local_address: peer(99),
         families: vec![Family::Ipv4],
+        extended_next_hop: false,
         forwarding_preserved: vec![],
     }
 }
@@ -135,7 +139,11 @@ impl Lab {
     }
 
     fn restart_begins(&mut self, number: u8) -> Vec<String> {
-        self.handle(RibEvent::PeerDown { peer: peer(number), retain: vec![(Family::Ipv4, RESTART_TIME)] })
+        self.handle(RibEvent::PeerDown {
+            peer: peer(number),
+            retain: vec![(Family::Ipv4, RESTART_TIME)],
+            deliberate: false,
+        })
     }
 
     fn comes_back(&mut self, number: u8, preserved: bool) -> Vec<String> {
@@ -247,7 +255,7 @@ fn bounds_keep_what_came_first() {
 fn a_lost_session_takes_its_paths_along() {
     let mut lab = Lab::up();
     lab.announce(1, 0, &[A, B], "10.0.0.11");
-    assert_eq!(lab.handle(RibEvent::PeerDown { peer: peer(1), retain: vec![] }), [A, B]);
+    assert_eq!(lab.handle(RibEvent::PeerDown { peer: peer(1), retain: vec![], deliberate: false }), [A, B]);
     assert_eq!(lab.counts(1), PeerCounts::default());
 }
 
@@ -274,10 +282,10 @@ fn ready_when_every_peer_has_sent_everything_or_the_time_is_over() {
     lab.end_of_rib(2);
     lab.end_of_rib(1);
     assert!(!lab.rib.ready(), "peer 1 owes the other family");
-    lab.handle(RibEvent::PeerDown { peer: peer(2), retain: vec![] });
+    lab.handle(RibEvent::PeerDown { peer: peer(2), retain: vec![], deliberate: false });
     lab.handle(RibEvent::EndOfRib { peer: peer(1), family: Family::Ipv6 });
     assert!(lab.rib.ready(), "peer 2 had sent everything before it went");
-    lab.handle(RibEvent::PeerDown { peer: peer(1), retain: vec![] });
+    lab.handle(RibEvent::PeerDown { peer: peer(1), retain: vec![], deliberate: false });
     assert!(lab.rib.ready(), "for good");
 
     let mut lab = Lab::new(config(&[1]));
@@ -326,7 +334,7 @@ fn a_large_table_from_two_peers() {
     assert_eq!(lab.rib.selected_routes().len(), 100_000);
     assert_eq!(lab.rib.selected(&prefixes[7]).unwrap().next_hops.len(), 2);
     let started = Instant::now();
-    let changed = lab.handle(RibEvent::PeerDown { peer: peer(1), retain: vec![] });
+    let changed = lab.handle(RibEvent::PeerDown { peer: peer(1), retain: vec![], deliberate: false });
     println!("one peer lost: {:?}", started.elapsed());
     assert_eq!(changed.len(), 100_000);
 }

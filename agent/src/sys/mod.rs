@@ -5,4 +5,5 @@ pub mod bpf_link;
 pub mod bpf_query;
 pub mod ethtool;
 pub mod mapping;
+pub mod tcp;
 pub mod xtables;

@@ -41,22 +41,13 @@ impl Place {
             listen: Vec::new(),
             peers: vec![Peer {
                 name: "peer".to_owned(),
-                address: self.peer(),
                 port,
-                remote_as: PEER_AS,
-                passive: false,
                 source_address: Some(self.ours()),
-                router_id: None,
-                local_as: None,
-                hold_time: Duration::from_secs(90),
                 connect_retry: Duration::from_millis(200),
                 connect_retry_max: Duration::from_millis(400),
                 families: vec![Family::Ipv4, Family::Ipv6],
-                add_path: true,
-                graceful_restart: true,
-                stale_time: Duration::from_mins(5),
-                ttl: None,
                 max_prefixes: 10_000,
+                ..Peer::new(self.peer(), PEER_AS)
             }],
             import: Import {
                 prefixes: Vec::new(),

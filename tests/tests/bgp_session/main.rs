@@ -7,7 +7,7 @@ mod harness;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use underpass::bgp::{RefreshError, SessionStatus, State};
+use underpass::bgp::{OrderError, SessionStatus, State};
 use underpass::netlink::model::Family;
 use underpass::rib::model::{AsSegment, PeerInfo, RibEvent};
 use underpass_tests::fake_peer::{
@@ -181,10 +181,7 @@ fn route_refresh_is_asked_for_and_answered() {
     assert_eq!(peer.expect_notification()[..2], [7, 1]);
 
     let nobody = IpAddr::from([192, 0, 2, 1]);
-    assert_eq!(agent.speaker().refresh(nobody, family), Err(RefreshError::UnknownPeer(nobody)));
+    assert_eq!(agent.speaker().refresh(nobody, family), Err(OrderError::UnknownPeer(nobody.to_string())));
     agent.until("down", |status| status.state != State::Established);
-    assert_eq!(
-        agent.speaker().refresh(place.peer(), family),
-        Err(RefreshError::NotEstablished(place.peer()))
-    );
+    assert_eq!(agent.speaker().refresh(place.peer(), family), Err(OrderError::NotEstablished(place.peer())));
 }

@@ -57,6 +57,18 @@ fn refused_opens() {
             expected: (2, 6, &[]),
         },
         Case {
+            name: "below our own least hold time",
+            settings: Settings { min_hold_time: Some(6), ..settings() },
+            open: Open { hold_time: 5, ..peer_open() },
+            expected: (2, 6, &[]),
+        },
+        Case {
+            name: "no hold time where there must be one",
+            settings: Settings { min_hold_time: Some(6), ..settings() },
+            open: Open { hold_time: 0, ..peer_open() },
+            expected: (2, 6, &[]),
+        },
+        Case {
             name: "other family only",
             settings: only_v4(),
             open: lists(&[Family::Ipv6]),
@@ -147,6 +159,30 @@ fn accepted_opens() {
             expected: |agreed| agreed.add_path = Vec::new(),
         },
         Case {
+            name: "just our own least hold time",
+            settings: Settings { min_hold_time: Some(6), ..settings() },
+            change: |open| open.hold_time = 6,
+            expected: |agreed| agreed.hold_time = Duration::from_secs(6),
+        },
+        Case {
+            name: "extended next hops, wanted by both",
+            settings: Settings { extended_next_hop: true, ..settings() },
+            change: |open| open.capabilities.extended_next_hop = true,
+            expected: |agreed| agreed.extended_next_hop = true,
+        },
+        Case {
+            name: "extended next hops, wanted by the peer alone",
+            settings: settings(),
+            change: |open| open.capabilities.extended_next_hop = true,
+            expected: |_| {},
+        },
+        Case {
+            name: "extended next hops, wanted by us alone",
+            settings: Settings { extended_next_hop: true, ..settings() },
+            change: |_| {},
+            expected: |_| {},
+        },
+        Case {
             name: "graceful restart not wanted",
             settings: Settings { graceful_restart: false, ..settings() },
             change: |_| {},
@@ -162,6 +198,7 @@ fn accepted_opens() {
             four_octet_as: true,
             families: BOTH.to_vec(),
             add_path: BOTH.to_vec(),
+            extended_next_hop: false,
             graceful_restart: peer_open().capabilities.graceful_restart,
             route_refresh: true,
             enhanced_refresh: true,
@@ -181,7 +218,12 @@ fn what_is_kept_while_the_peer_restarts() {
         preserved: &'static [Family],
     }
     let restart = |restart_time, families: &[(Family, bool)]| {
-        Some(GracefulRestart { restarted: true, restart_time, families: families.to_vec() })
+        Some(GracefulRestart {
+            restarted: true,
+            notification: false,
+            restart_time,
+            families: families.to_vec(),
+        })
     };
     let cases = [
         Case { name: "not offered", restart: None, stale_time: 300, expected: &[], preserved: &[] },

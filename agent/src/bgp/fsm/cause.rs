@@ -19,6 +19,10 @@ pub enum Cause {
     Received(Notification),
     /// The peer opened a new connection while this one was up (RFC 4724 §5).
     Replaced,
+    /// Our operator took it down.
+    AdminDown(Notification),
+    /// Our operator reset it.
+    AdminReset(Notification),
 }
 
 /// What to wait for before the next attempt.
@@ -31,9 +35,26 @@ pub(super) enum Pause {
 }
 
 impl Cause {
-    /// RFC 4724 §4.2: the peer may have restarted with its forwarding state preserved.
-    pub(super) const fn may_be_restart(&self) -> bool {
-        matches!(self, Self::PeerClosed | Self::Lost(_) | Self::Replaced)
+    /// RFC 4724 §4.2: the peer may have restarted with its forwarding state preserved. A NOTIFICATION is the
+    /// end, unless both sides say otherwise (RFC 8538 §4) and it is no hard reset.
+    pub(super) const fn may_be_restart(&self, notification_is_restart: bool) -> bool {
+        match self {
+            Self::PeerClosed | Self::Lost(_) | Self::Replaced => true,
+            Self::Sent(notification) | Self::Received(notification) => {
+                notification_is_restart && !notification.is_hard_reset()
+            }
+            Self::Dial(_) | Self::AdminDown(_) | Self::AdminReset(_) => false,
+        }
+    }
+
+    /// What to tell the peer.
+    pub(super) const fn farewell(&self) -> Option<&Notification> {
+        match self {
+            Self::Sent(notification) | Self::AdminDown(notification) | Self::AdminReset(notification) => {
+                Some(notification)
+            }
+            _ => None,
+        }
     }
 
     /// How this cause delays the next attempt. A peer that went silent or gave way in a collision is welcome at
@@ -41,6 +62,7 @@ impl Cause {
     pub(super) const fn pause(&self) -> Pause {
         match self {
             Self::Dial(_) | Self::PeerClosed | Self::Lost(_) | Self::Replaced => Pause::Retry,
+            Self::AdminDown(_) | Self::AdminReset(_) => Pause::Retry,
             Self::Sent(sent) => match (sent.code, sent.subcode) {
                 (notification::HOLD_TIMER_EXPIRED | notification::SEND_HOLD_TIMER_EXPIRED, _)
                 | (notification::CEASE, notification::COLLISION) => Pause::Retry,
@@ -65,6 +87,8 @@ impl fmt::Display for Cause {
             Self::Sent(notification) => write!(f, "sent NOTIFICATION {notification}"),
             Self::Received(notification) => write!(f, "received NOTIFICATION {notification}"),
             Self::Replaced => f.write_str("the peer opened a new connection: it restarted"),
+            Self::AdminDown(notification) => write!(f, "taken down here: sent {notification}"),
+            Self::AdminReset(notification) => write!(f, "reset here: sent {notification}"),
         }
     }
 }

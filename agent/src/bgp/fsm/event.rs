@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::bgp::capabilities::Settings;
 use crate::bgp::notification::Notification;
 use crate::bgp::wire::Message;
 use crate::netlink::model::Family;
@@ -25,6 +26,20 @@ pub enum Event {
     Start,
     /// The operator ends the session; the NOTIFICATION, if any, goes to the peer. The RIB is told nothing.
     Stop(Option<Notification>),
+    /// The operator takes the session down, with words for the peer's operator (RFC 9003), until
+    /// [`Event::Start`]. The RIB forgets the peer's paths.
+    AdminDown(String),
+    /// The operator resets the session, with words for the peer's operator. The RIB keeps the paths until
+    /// they are announced again.
+    AdminReset(String),
+    /// The operator changed the configuration; `reset`: what is in use cannot go on with it.
+    Reconfigure {
+        /// What holds from now on.
+        settings: Box<Settings>,
+        /// End what is in use: Cease, Other Configuration Change. The RIB keeps the paths until they are
+        /// announced again.
+        reset: bool,
+    },
     /// A TCP connection is there.
     Connected {
         /// Its name.

@@ -91,6 +91,7 @@ impl Fsm {
             local_router_id: settings.router_id,
             local_address: connection.local,
             families: negotiated.families.clone(),
+            extended_next_hop: negotiated.extended_next_hop,
             forwarding_preserved: negotiated.forwarding_preserved(),
         })));
         // All that we have to announce is nothing: say so, a restarting peer waits for it (RFC 4724 §4.1).
@@ -134,12 +135,14 @@ impl Fsm {
             four_octet_as: negotiated.four_octet_as,
             external: settings.external(),
             families: &negotiated.families,
+            extended_next_hop: negotiated.extended_next_hop,
             add_path: &negotiated.add_path,
         };
         let session = update::Session {
             peer: settings.peer,
             remote_as: settings.remote_as,
             external: settings.external(),
+            extended_next_hop: negotiated.extended_next_hop,
         };
         let outcome = wire::parse(update, encoding).and_then(|parsed| update::outcome(session, parsed));
         match outcome {

@@ -1,4 +1,5 @@
 mod collision;
+mod operator;
 mod timers;
 
 use std::net::Ipv4Addr;
@@ -136,6 +137,7 @@ fn a_session_comes_up() {
                 local_router_id: OUR_ID,
                 local_address: LOCAL,
                 families,
+                extended_next_hop: false,
                 forwarding_preserved: vec![],
             })),
             Action::Send(id, wire::end_of_rib(Family::Ipv4)),
@@ -297,6 +299,7 @@ fn forwarding_preserved_is_passed_on() {
     let mut open = peer_open();
     open.capabilities.graceful_restart = Some(GracefulRestart {
         restarted: true,
+        notification: false,
         restart_time: 60,
         families: vec![(Family::Ipv4, true), (Family::Ipv6, false)],
     });

@@ -35,10 +35,16 @@ struct Kind {
     four_octet_as: bool,
     families: &'static [Family],
     add_path: &'static [Family],
+    extended_next_hop: bool,
 }
 
-const EXTERNAL: Kind =
-    Kind { external: true, four_octet_as: true, families: &[Family::Ipv4, Family::Ipv6], add_path: &[] };
+const EXTERNAL: Kind = Kind {
+    external: true,
+    four_octet_as: true,
+    families: &[Family::Ipv4, Family::Ipv6],
+    add_path: &[],
+    extended_next_hop: false,
+};
 const INTERNAL: Kind = Kind { external: false, ..EXTERNAL };
 
 fn run(kind: Kind, withdrawn: &[u8], attributes: &[&[u8]], nlri: &[u8]) -> Result<Outcome, Notification> {
@@ -48,10 +54,12 @@ fn run(kind: Kind, withdrawn: &[u8], attributes: &[&[u8]], nlri: &[u8]) -> Resul
         four_octet_as: kind.four_octet_as,
         external: kind.external,
         families: kind.families,
+        extended_next_hop: kind.extended_next_hop,
         add_path: kind.add_path,
     };
     let remote_as = if kind.external { PEER_AS } else { OUR_AS };
-    let session = Session { peer: PEER, remote_as, external: kind.external };
+    let session =
+        Session { peer: PEER, remote_as, external: kind.external, extended_next_hop: kind.extended_next_hop };
     wire::parse(&update, encoding).and_then(|parsed| outcome(session, parsed))
 }
 
@@ -446,4 +454,24 @@ fn next_hop_of_the_other_family() {
     let outcome = run(EXTERNAL, &[], &[ORIGIN, AS_PATH, reach], &[]).expect("no reset");
     assert_eq!(outcome.events, [withdraw(vec![nlri("10.64.0.0/16")])]);
     assert_eq!(outcome.faults[0].notification.subcode, 8);
+}
+
+#[test]
+fn ipv4_prefixes_with_ipv6_next_hops_where_both_agreed() {
+    let reach = [
+        &[0x80, 14, 25, 0, 1, 1, 16, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0][..],
+        &[24, 10, 233, 65],
+    ]
+    .concat();
+    let attributes: [&[u8]; 3] = [&[0x40, 1, 1, 0], &[0x40, 2, 6, 2, 1, 0, 0, 0xfc, 1], &reach];
+    let agreed = run(Kind { extended_next_hop: true, ..EXTERNAL }, &[], &attributes, &[]).expect("accepted");
+    assert_eq!(agreed.faults, []);
+    let [RibEvent::Update { announced: Some((attributes_read, list)), .. }] = &agreed.events[..] else {
+        panic!("an announcement, not {:?}", agreed.events)
+    };
+    assert_eq!(attributes_read.next_hop, "fd00::5".parse::<IpAddr>().unwrap());
+    assert_eq!(list[..], [nlri("10.233.65.0/24")]);
+
+    let not_agreed = run(EXTERNAL, &[], &attributes, &[]).expect("survived");
+    assert!(not_agreed.treated_as_withdraw);
 }

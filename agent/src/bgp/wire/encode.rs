@@ -82,8 +82,15 @@ fn capabilities(open: &Open) -> Vec<u8> {
     if ours.route_refresh {
         bytes.extend_from_slice(&[2, 0]);
     }
+    if ours.extended_next_hop {
+        bytes.extend_from_slice(&[5, 6, 0, 1, 0, SAFI_UNICAST, 0, 2]);
+    }
+    if ours.extended_messages {
+        bytes.extend_from_slice(&[6, 0]);
+    }
     if let Some(restart) = &ours.graceful_restart {
-        let flags = if restart.restarted { 0x8000 } else { 0 };
+        let restarted = if restart.restarted { 0x8000 } else { 0 };
+        let flags = restarted | if restart.notification { 0x4000 } else { 0 };
         bytes.extend_from_slice(&[64, octet(2 + 4 * restart.families.len())]);
         bytes.extend_from_slice(&(flags | restart.restart_time & 0x0fff).to_be_bytes());
         for (family, preserved) in &restart.families {
@@ -109,7 +116,7 @@ fn capabilities(open: &Open) -> Vec<u8> {
     bytes
 }
 
-/// A length that our own messages keep below 256: two families and six capabilities are 40 octets.
+/// A length that our own messages keep below 256: two families and eight capabilities are 50 octets.
 fn octet(length: usize) -> u8 {
     u8::try_from(length).unwrap_or(u8::MAX)
 }

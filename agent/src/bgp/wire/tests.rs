@@ -56,9 +56,63 @@ fn header_errors_carry_what_rfc_4271_asks_for() {
         },
     ];
     for case in cases {
-        let error = decode(&mut BytesMut::from(&case.bytes[..])).expect_err(case.name);
+        let error = decode(&mut BytesMut::from(&case.bytes[..]), MAX_MESSAGE).expect_err(case.name);
         assert_eq!((error.code, error.subcode, error.data.to_vec()), case.expected, "{}", case.name);
     }
+}
+
+#[test]
+fn extended_messages_are_read_where_they_were_offered() {
+    let filled = |kind, length: usize| message(kind, &vec![0; length - HEADER]);
+    struct Case {
+        name: &'static str,
+        bytes: Vec<u8>,
+        longest: usize,
+        expected: Result<&'static str, (u8, u8)>,
+    }
+    let cases = [
+        Case { name: "UPDATE of 4096", bytes: filled(2, 4096), longest: MAX_MESSAGE, expected: Ok("UPDATE") },
+        Case { name: "UPDATE of 4097", bytes: filled(2, 4097), longest: MAX_MESSAGE, expected: Err((1, 2)) },
+        Case { name: "offered: 4097", bytes: filled(2, 4097), longest: MAX_EXTENDED, expected: Ok("UPDATE") },
+        Case {
+            name: "offered: 65535",
+            bytes: filled(2, 65535),
+            longest: MAX_EXTENDED,
+            expected: Ok("UPDATE"),
+        },
+        Case {
+            name: "OPEN stays short",
+            bytes: filled(1, 4097),
+            longest: MAX_EXTENDED,
+            expected: Err((1, 2)),
+        },
+    ];
+    for case in cases {
+        let result = decode(&mut BytesMut::from(&case.bytes[..]), case.longest);
+        let found = result.map(|message| message.expect("whole").name()).map_err(|n| (n.code, n.subcode));
+        assert_eq!(found, case.expected, "{}", case.name);
+    }
+}
+
+#[test]
+fn capabilities_of_a_peer_are_read_beside_unknown_ones() {
+    let read = |capabilities: &[u8]| {
+        let length = u8::try_from(capabilities.len()).expect("short");
+        let body = [&[4, 0xfc, 1, 0, 9, 10, 0, 0, 1, length + 2, 2, length][..], capabilities].concat();
+        match received(&message(1, &body)) {
+            Ok(Message::Open(open)) => open.capabilities,
+            other => panic!("an OPEN, not {other:?}"),
+        }
+    };
+    assert!(read(&[6, 0]).extended_messages);
+    assert!(read(&[5, 6, 0, 1, 0, 1, 0, 2]).extended_next_hop);
+    assert!(!read(&[5, 6, 0, 1, 0, 4, 0, 2]).extended_next_hop, "labels are not ours");
+    assert!(
+        read(&[5, 12, 64, 4, 0, 71, 0, 2, 0, 1, 0, 1, 0, 2]).extended_next_hop,
+        "beside an unknown family"
+    );
+    let restart = read(&[64, 2, 0x40, 120]).graceful_restart.expect("offered");
+    assert!(restart.notification && !restart.restarted && restart.restart_time == 120);
 }
 
 #[test]
@@ -70,7 +124,7 @@ fn messages_come_out_one_by_one_whatever_the_pieces() {
     let mut names = Vec::new();
     for byte in stream {
         buffer.extend_from_slice(&[byte]);
-        while let Some(message) = decode(&mut buffer).expect("no error") {
+        while let Some(message) = decode(&mut buffer, MAX_EXTENDED).expect("no error") {
             names.push(message.name());
         }
     }
@@ -93,7 +147,8 @@ fn our_open_byte_for_byte() {
         4, 0xfc, 0x00, 0, 9, 10, 0, 0, 9, 42, 2, 40, // version, AS 64512, hold 9 s, id, one parameter
         1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, // IPv4 and IPv6 unicast
         2, 0, // route refresh
-        64, 10, 0, 120, 0, 1, 1, 0, 0, 2, 1, 0, // graceful restart, no R, no N, no F
+        6, 0, // extended messages
+        64, 10, 0x40, 120, 0, 1, 1, 0, 0, 2, 1, 0, // graceful restart, no R, N, no F
         65, 4, 0, 0, 0xfc, 0, // 4-octet AS
         69, 8, 0, 1, 1, 1, 0, 2, 1, 1, // ADD-PATH: receive
         70, 0, // enhanced route refresh
@@ -174,16 +229,16 @@ proptest! {
     fn any_bytes_are_survived(mut bytes in proptest::collection::vec(any::<u8>(), 0..600), kind in 0_u8..7) {
         let whole = message(kind, &bytes);
         let mut buffer = BytesMut::from(&whole[..]);
-        let _ = decode(&mut buffer);
+        let _ = decode(&mut buffer, MAX_EXTENDED);
         let mut buffer = BytesMut::from(&bytes[..]);
-        let _ = decode(&mut buffer);
+        let _ = decode(&mut buffer, MAX_EXTENDED);
         bytes.truncate(200);
         let body = update_body(&[], &bytes, &bytes);
         if let Ok(Message::Update(update)) = received(&message(2, &body)) {
             let families = [Family::Ipv4, Family::Ipv6];
             for external in [false, true] {
                 for add_path in [&families[..], &[]] {
-                    let encoding = Encoding { four_octet_as: external, external, families: &families, add_path };
+                    let encoding = Encoding { four_octet_as: external, external, extended_next_hop: !external, families: &families, add_path };
                     let _ = parse(&update, encoding);
                 }
             }

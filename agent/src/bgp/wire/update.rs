@@ -22,6 +22,8 @@ pub struct Encoding<'a> {
     pub external: bool,
     /// Families negotiated.
     pub families: &'a [Family],
+    /// IPv4 prefixes may have IPv6 next hops (RFC 8950).
+    pub extended_next_hop: bool,
     /// Families whose prefixes carry a path identifier (RFC 7911).
     pub add_path: &'a [Family],
 }

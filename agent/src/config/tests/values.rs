@@ -51,7 +51,7 @@ fn keys_and_types() {
             "unknown key, nothing like it",
             gateway("router_id", "password = \"secret\"\nrouter_id"),
             &[
-                "8:1: bgp.password: unknown key; remove it (known here: import, listen, local_as, maximum_paths, maximum_paths_ebgp, maximum_paths_ibgp, peers, prefix_sets, router_id)",
+                "8:1: bgp.password: unknown key; remove it (known here: import, keep_last_known, listen, local_as, maximum_paths, maximum_paths_ebgp, maximum_paths_ibgp, peers, prefix_sets, router_id)",
             ],
         ),
         (
@@ -379,7 +379,7 @@ fn peer_values() {
             "a link-local peer",
             gateway("\"172.20.0.11\"", "\"fe80::1\""),
             &[
-                "11:11: bgp.peers[0].address: fe80::1 needs an interface, which this version cannot name; use a global address",
+                "11:11: bgp.peers[0].address: fe80::1 is link-local: say on which interface, such as `interface = \"eth0\"`",
             ],
         ),
         (

@@ -35,6 +35,7 @@ fn session() -> PeerInfo {
         local_router_id: Ipv4Addr::new(10, 0, 0, 200),
         local_address: "10.0.0.9".parse().unwrap(),
         families: vec![Family::Ipv4, Family::Ipv6],
+        extended_next_hop: false,
         forwarding_preserved: vec![],
     }
 }

@@ -110,6 +110,7 @@ fn event(step: &Step, up: &BTreeSet<u8>) -> Option<RibEvent> {
         Step::Down { peer: number, retain } => up.contains(number).then(|| RibEvent::PeerDown {
             peer: peer(*number),
             retain: chosen(*retain).into_iter().map(|family| (family, RESTART_TIME)).collect(),
+            deliberate: false,
         }),
         Step::Update { peer: number, withdrawn, announced, with } => {
             up.contains(number).then(|| RibEvent::Update {
