@@ -234,6 +234,12 @@ pub struct PeerStatus {
     pub accepted: usize,
     /// Paths kept from before a restart of the peer.
     pub stale: usize,
+    /// Most paths accepted (`max_prefixes`).
+    #[serde(default)]
+    pub max_prefixes: usize,
+    /// The paths have reached `max_prefixes_warning` percent of that.
+    #[serde(default)]
+    pub near_max_prefixes: bool,
     /// End-of-RIB seen for all families since the session came up.
     pub end_of_rib: bool,
     /// Hold time negotiated, in seconds.

@@ -184,6 +184,7 @@ fn kernel_status(routing: &Routing) -> KernelStatus {
 
 fn peer_status(session: &SessionStatus, routing: &Routing) -> PeerStatus {
     let counts = routing.rib.peer_counts(&session.address).unwrap_or_default();
+    let limit = routing.rib.limit_status(&session.address).unwrap_or_default();
     PeerStatus {
         name: session.name.clone(),
         address: session.address,
@@ -194,6 +195,8 @@ fn peer_status(session: &SessionStatus, routing: &Routing) -> PeerStatus {
         received: counts.received,
         accepted: counts.accepted,
         stale: counts.stale,
+        max_prefixes: limit.paths,
+        near_max_prefixes: limit.near,
         end_of_rib: session.synchronized(),
         hold_seconds: session.hold_time.map(|hold| hold.as_secs()),
         updates: session.updates,

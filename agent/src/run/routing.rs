@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::bgp::{ShutdownKind, Speaker, StartError};
+use crate::bgp::{OrderError, ShutdownKind, Speaker, StartError};
 use crate::config::Config;
 use crate::config::model::Bgp;
 use crate::netlink::apply::Part;
@@ -16,12 +16,15 @@ use crate::netlink::model::{Delta, State};
 use crate::netlink::requests::{RequestError, Requests};
 use crate::netlink::route_writer::RouteWriter;
 use crate::reconcile::kernel::{KernelReconciler, Ownership, RouteTarget, plan};
+use crate::rib::limit::Order;
 use crate::rib::model::RibEvent;
 use crate::rib::own::Own;
 use crate::rib::{Rib, RibConfig};
 
 /// Events that sessions may have under way; a full channel holds the peers back (TCP does the rest).
 const EVENTS: usize = 1024;
+/// Pause before a session that had no room for an order is told again.
+const BUSY: Duration = Duration::from_millis(100);
 /// Operations per write: the loop looks at notifications, leases and requests in between.
 const BATCH: usize = 2048;
 
@@ -48,6 +51,8 @@ pub struct Routing {
     /// Where each of our kernel routes stands.
     pub reconciler: KernelReconciler,
     events: mpsc::Receiver<RibEvent>,
+    /// What the RIB wants of sessions that were busy.
+    orders: Vec<Order>,
     writer: RouteWriter,
 }
 
@@ -66,6 +71,7 @@ impl Routing {
             reconciler: KernelReconciler::new(Ownership::from(&config.kernel)),
             speaker: Speaker::start(bgp, sender)?,
             events,
+            orders: Vec::new(),
         };
         routing.kernel_changed(state, &Delta::full());
         Ok(routing)
@@ -99,6 +105,7 @@ impl Routing {
     pub async fn work(&mut self, state: &State, now: Instant) {
         let changed = self.rib.tick(now);
         self.want(changed);
+        self.pass_orders_on();
         if self.rib.ready() {
             self.reconciler.allow_deletes(state);
         }
@@ -116,7 +123,22 @@ impl Routing {
         if self.reconciler.has_work() {
             return Some(now);
         }
-        self.rib.next_deadline().into_iter().chain(self.reconciler.next_deadline()).min()
+        let again = (!self.orders.is_empty()).then(|| now + BUSY);
+        self.rib.next_deadline().into_iter().chain(self.reconciler.next_deadline()).chain(again).min()
+    }
+
+    /// Tells the sessions what the RIB wants of them. A session that is busy is told again later.
+    fn pass_orders_on(&mut self) {
+        self.orders.append(&mut self.rib.take_orders());
+        let speaker = &self.speaker;
+        self.orders.retain(|order| {
+            let Order::PrefixLimit { peer, family, limit, restart } = *order;
+            match speaker.prefix_limit(peer, family, limit, restart) {
+                Err(OrderError::Busy(_)) => true,
+                // A session that is no longer configured needs no order.
+                Ok(()) | Err(_) => false,
+            }
+        });
     }
 
     /// Ends the sessions. Routes stay unless `flush`.
