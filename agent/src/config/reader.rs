@@ -193,25 +193,25 @@ impl<'r, 't> Section<'r, 't> {
             .filter_map(|(name, value)| {
                 let path = self.child(name.get_ref());
                 self.reader.note(&path, &value.span());
-                Some((name.get_ref().to_string(), self.list(path, value, &expected)?))
+                Some((name.get_ref().to_string(), self.list(&path, value, &expected)?))
             })
             .collect()
     }
 
     fn elements(&mut self, key: &'static str, expected: &str) -> Option<Vec<Element<'r, 't>>> {
         let value = self.find(key)?;
-        self.list(self.child(key), value, expected)
+        self.list(&self.child(key), value, expected)
     }
 
     fn list(
         &self,
-        path: String,
+        path: &str,
         value: &'r Spanned<DeValue<'t>>,
         expected: &str,
     ) -> Option<Vec<Element<'r, 't>>> {
         let Some(array) = value.get_ref().as_array() else {
             let found = describe(value.get_ref());
-            self.reader.report(value.span().start, &path, format!("expected {expected}, found {found}"));
+            self.reader.report(value.span().start, path, format!("expected {expected}, found {found}"));
             return None;
         };
         let element = |(index, value): (usize, &'r Spanned<DeValue<'t>>)| {

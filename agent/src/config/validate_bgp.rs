@@ -242,6 +242,14 @@ fn check_import(bgp: &Bgp, findings: &mut Findings) {
             findings.warning(key, "accepts a default route from any peer; raise max when that is not meant");
         }
     }
+    for (index, range) in import.prefixes.iter().enumerate() {
+        if let Some(pool) = import.encapsulated.iter().find(|pool| pool.contains(&range.prefix)) {
+            let message = format!(
+                "inside of the encapsulated pool {pool}, so that nothing is accepted; remove one of them"
+            );
+            findings.warning(format!("bgp.import.prefixes[{index}]"), message);
+        }
+    }
     if import.max_paths_per_prefix == 0 {
         findings.error("bgp.import.max_paths_per_prefix", "0 accepts nothing; the default is 32");
     }

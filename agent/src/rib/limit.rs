@@ -22,6 +22,8 @@ pub struct PrefixLimit {
 pub struct LimitStatus {
     /// Most paths accepted.
     pub paths: usize,
+    /// Paths that count against it.
+    pub used: usize,
     /// The paths that count against it have reached the warning level.
     pub near: bool,
 }

@@ -218,7 +218,8 @@ impl Rib {
     pub fn limit_status(&self, peer: &PeerId) -> Option<LimitStatus> {
         let peer = self.peers.get(peer)?;
         let PrefixLimit { paths, warning, .. } = peer.watch.limit();
-        Some(LimitStatus { paths, near: peer.adj_in.fresh() >= warning })
+        let used = peer.adj_in.fresh();
+        Some(LimitStatus { paths, used, near: used >= warning })
     }
 
     /// Paths refused since the start, by reason; reasons that never occurred are absent.
@@ -261,7 +262,7 @@ impl Rib {
         if let Some((attributes, list)) = announced
             && !peer.watch.is_ending()
         {
-            touched.extend(self.announced(id, &session, attributes, list));
+            touched.extend(self.announced(id, &session, &attributes, list));
         }
         touched
     }
@@ -271,7 +272,7 @@ impl Rib {
         &mut self,
         id: PeerId,
         session: &PeerInfo,
-        attributes: Arc<Attributes>,
+        attributes: &Arc<Attributes>,
         list: Vec<Nlri>,
     ) -> BTreeSet<IpNet> {
         let mut touched = BTreeSet::new();
@@ -279,8 +280,8 @@ impl Rib {
         let RibConfig { import, service_ranges, router_id, .. } = &self.config;
         let next_hop_peer = peer.config.next_hop_peer;
         let guards = Guards { import, service_ranges, next_hop_peer, router_id: *router_id };
-        let shared = guards.check_attributes(&attributes, session);
-        let rules = peer.config.policy.narrow(&attributes);
+        let shared = guards.check_attributes(attributes, session);
+        let rules = peer.config.policy.narrow(attributes);
         let mut copies = Copies::of(attributes.clone());
         for nlri in list {
             let guarded =
@@ -289,7 +290,7 @@ impl Rib {
                 Verdict::Accept(settings) => Ok(settings),
                 Verdict::Reject => Err(Refusal::Policy),
             });
-            let held = self.own.judge(import, nlri.prefix, &attributes);
+            let held = self.own.judge(import, nlri.prefix, attributes);
             let stored = verdict.and_then(|settings| {
                 let attributes = copies.with(settings);
                 let path = Path { path_id: nlri.path_id, attributes, stale: false, held };
@@ -297,7 +298,9 @@ impl Rib {
             });
             let changed = match stored {
                 Ok(changed) => {
-                    held.into_iter().for_each(|reason| count(&mut self.filtered, reason));
+                    if let Some(reason) = held {
+                        count(&mut self.filtered, reason);
+                    }
                     changed
                 }
                 Err(reason) => {

@@ -204,6 +204,15 @@ fn peer_status(session: &SessionStatus, routing: &Routing) -> PeerStatus {
     }
 }
 
+/// A peer that is near the bound on its paths.
+fn near_limit(session: &SessionStatus, routing: &Routing) -> Option<String> {
+    let limit = routing.rib.limit_status(&session.address).filter(|limit| limit.near)?;
+    Some(format!(
+        "{} ({}) announces {} paths of {} at most: raise its max_prefixes if they are wanted",
+        session.name, session.address, limit.used, limit.paths
+    ))
+}
+
 /// Sessions that are not up, and routes that the kernel does not take.
 fn routing_problems(routing: &Routing) -> Vec<String> {
     let mut problems: Vec<String> = routing
@@ -216,6 +225,7 @@ fn routing_problems(routing: &Routing) -> Vec<String> {
             format!("session with {} ({}) is {}: {why}", session.name, session.address, session.state)
         })
         .collect();
+    problems.extend(routing.speaker.sessions().iter().filter_map(|session| near_limit(session, routing)));
     let errors = routing.reconciler.counts().errors;
     if errors > 0 {
         problems.push(format!("{errors} routes are not in the kernel, `underpass routes` says why"));

@@ -38,6 +38,7 @@ fn active_session_from_its_own_source_address() {
             local_router_id: OUR_ID,
             local_address: place.ours(),
             families: vec![Family::Ipv4, Family::Ipv6],
+            extended_next_hop: false,
             forwarding_preserved: vec![Family::Ipv4],
         }
     );

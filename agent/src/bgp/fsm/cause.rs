@@ -69,8 +69,13 @@ impl Cause {
     /// once; one that sends what we cannot accept is kept away for a while (RFC 4271 §8.1.1).
     pub(super) const fn pause(&self) -> Pause {
         match self {
-            Self::Dial(_) | Self::PeerClosed | Self::Lost(_) | Self::Replaced => Pause::Retry,
-            Self::AdminDown(_) | Self::AdminReset(_) | Self::PrefixLimit(_) => Pause::Retry,
+            Self::Dial(_)
+            | Self::PeerClosed
+            | Self::Lost(_)
+            | Self::Replaced
+            | Self::AdminDown(_)
+            | Self::AdminReset(_)
+            | Self::PrefixLimit(_) => Pause::Retry,
             Self::Sent(sent) => match (sent.code, sent.subcode) {
                 (notification::HOLD_TIMER_EXPIRED | notification::SEND_HOLD_TIMER_EXPIRED, _)
                 | (notification::CEASE, notification::COLLISION) => Pause::Retry,
@@ -96,7 +101,9 @@ impl fmt::Display for Cause {
             Self::Received(notification) => write!(f, "received NOTIFICATION {notification}"),
             Self::Replaced => f.write_str("the peer opened a new connection: it restarted"),
             Self::AdminDown(notification) => write!(f, "taken down here: sent {notification}"),
-            Self::PrefixLimit(notification) => write!(f, "too many prefixes: sent {notification}"),
+            Self::PrefixLimit(notification) => {
+                write!(f, "too many prefixes: sent NOTIFICATION {notification}")
+            }
             Self::AdminReset(notification) => write!(f, "reset here: sent {notification}"),
         }
     }

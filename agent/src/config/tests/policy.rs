@@ -1,6 +1,10 @@
 //! Rules, prefix sets and limits of peers that are wrong, and what is said about them.
 
+use std::path::Path;
+
+use super::parse;
 use super::values::{check, gateway};
+use crate::rib::guard::Refusal;
 
 /// [`super::GATEWAY`] with lines added to its peer; the first is line 13.
 fn peer(lines: &str) -> String {
@@ -199,4 +203,43 @@ fn limits() {
             &["13:17: bgp.peers[0].next_hop_peer: expected \"accept\" or \"refuse\", found \"reject\""],
         ),
     ]);
+}
+
+/// The text below a heading of docs/policy.md.
+fn documented(heading: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/policy.md");
+    let text = std::fs::read_to_string(&path).expect("docs/policy.md");
+    let section = text.split("\n## ").find(|section| section.starts_with(heading)).expect("the heading");
+    section.to_owned()
+}
+
+#[test]
+fn the_examples_of_the_guide_are_accepted() {
+    let cases: [(&str, &[&str]); 3] = [
+        ("Example: a gateway of a Calico cluster", &[]),
+        (
+            "Example: two leaf switches, one preferred",
+            &["accepts a default route from any peer; raise max when that is not meant"],
+        ),
+        ("Example: maintenance of a node", &[]),
+    ];
+    for (heading, warnings) in cases {
+        let section = documented(heading);
+        let example = section.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+        let parsed = parse(example.expect("an example"));
+        assert!(!parsed.is_refused(), "{heading}: {:?}", parsed.problems);
+        let told: Vec<&str> = parsed.problems.iter().map(|problem| problem.message.as_str()).collect();
+        assert_eq!(told, *warnings, "{heading}");
+    }
+}
+
+#[test]
+fn the_guide_has_every_reason() {
+    let section = documented("Reasons");
+    let labels = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let mut labels: Vec<&str> = labels.collect();
+    let mut reasons: Vec<&str> = Refusal::ALL.iter().map(|reason| reason.label()).collect();
+    labels.sort_unstable();
+    reasons.sort_unstable();
+    assert_eq!(labels, reasons);
 }

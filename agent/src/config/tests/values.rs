@@ -456,6 +456,13 @@ fn import_values() {
             ],
         ),
         (
+            "a range in an encapsulated pool",
+            gateway("next_hops", "encapsulated = [\"10.233.0.0/16\"]\nnext_hops"),
+            &[
+                "15:13: warning: bgp.import.prefixes[0]: inside of the encapsulated pool 10.233.0.0/16, so that nothing is accepted; remove one of them",
+            ],
+        ),
+        (
             "no paths",
             gateway("next_hops", "max_paths_per_prefix = 0\nnext_hops"),
             &["16:24: bgp.import.max_paths_per_prefix: 0 accepts nothing; the default is 32"],

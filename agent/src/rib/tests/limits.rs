@@ -68,11 +68,11 @@ fn nearness_is_reported_for_as_long_as_it_lasts() {
     let mut lab = limited(5, Excess::Discard);
     let near = |lab: &Lab| lab.rib.limit_status(&peer(1)).unwrap();
     lab.announce(1, 0, &[A, B, C], "10.0.0.11");
-    assert_eq!(near(&lab), LimitStatus { paths: 5, near: false });
+    assert_eq!(near(&lab), LimitStatus { paths: 5, used: 3, near: false });
     lab.announce(1, 1, &[A], "10.0.0.12");
-    assert_eq!(near(&lab), LimitStatus { paths: 5, near: true });
+    assert_eq!(near(&lab), LimitStatus { paths: 5, used: 4, near: true });
     lab.withdraw(1, 1, A);
-    assert_eq!(near(&lab), LimitStatus { paths: 5, near: false });
+    assert_eq!(near(&lab), LimitStatus { paths: 5, used: 3, near: false });
     assert_eq!(lab.rib.limit_status(&peer(9)), None);
 }
 

@@ -238,7 +238,7 @@ impl Naive {
     /// Whether the path is out of the race because of another one in it.
     fn loses_to(&self, other: &Self, step: usize) -> bool {
         match step {
-            0 => other.weight() > self.weight(),
+            0 => other.weight() && !self.weight(),
             1 => other.preference() > self.preference(),
             2 => other.length() < self.length(),
             3 => other.attributes.origin < self.attributes.origin,

@@ -99,10 +99,9 @@ fn long_masks_and_paths_are_no_burden() {
 fn naive(mask: &[Item], path: &[Element<'_>]) -> bool {
     match (mask.split_first(), path.split_first()) {
         (None, None) => true,
-        (None, Some(_)) => false,
         (Some((Item::Any, rest)), None) => naive(rest, path),
         (Some((Item::Any, rest)), Some((_, shorter))) => naive(rest, path) || naive(mask, shorter),
-        (Some(_), None) => false,
+        (None, Some(_)) | (Some(_), None) => false,
         (Some((Item::One, rest)), Some((_, shorter))) => naive(rest, shorter),
         (Some((Item::Range(first, last), rest)), Some((element, shorter))) => {
             element.iter().any(|number| number >= first && number <= last) && naive(rest, shorter)
