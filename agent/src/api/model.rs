@@ -299,6 +299,12 @@ pub struct PeerStatus {
     pub accepted: usize,
     /// Paths kept from before a restart of the peer.
     pub stale: usize,
+    /// Most paths accepted (`max_prefixes`).
+    #[serde(default)]
+    pub max_prefixes: usize,
+    /// The paths have reached `max_prefixes_warning` percent of that.
+    #[serde(default)]
+    pub near_max_prefixes: bool,
     /// End-of-RIB seen for all families since the session came up.
     pub end_of_rib: bool,
     /// Hold time negotiated, in seconds.
@@ -358,6 +364,8 @@ impl PeerStatus {
             treated_as_withdraw: 0,
             attributes_discarded: 0,
             kept_seconds: None,
+            max_prefixes: 0,
+            near_max_prefixes: false,
         }
     }
 }

@@ -174,6 +174,10 @@ impl Fsm {
                 let cease = Notification::cease_with_text(notification::ADMINISTRATIVE_RESET, &text);
                 self.reset(now, cease, None, &mut out);
             }
+            Event::PrefixLimit { family, limit, restart } => {
+                let cease = Notification::maximum_prefixes(family, limit);
+                self.prefix_limit(now, cease, restart, &mut out);
+            }
             Event::Reconfigure { settings, reset: true } => {
                 let cease = Notification::cease(notification::OTHER_CONFIGURATION_CHANGE);
                 self.reset(now, cease, Some(*settings), &mut out);
@@ -202,7 +206,7 @@ impl Fsm {
     }
 
     fn start(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if self.mode == Mode::Stopped {
+        if self.mode != Mode::Running {
             self.dial_pause.reset();
             self.error_pause.reset();
             self.run(now, out);
@@ -215,6 +219,25 @@ impl Fsm {
         self.mode = Mode::Stopped;
         let cease = Notification::cease_with_text(notification::ADMINISTRATIVE_SHUTDOWN, text);
         self.end_all(now, &Cause::AdminDown(cease), out);
+    }
+
+    /// Ends the session of a peer that sends too much, for a time or until an operator wants it again.
+    fn prefix_limit(
+        &mut self,
+        now: Instant,
+        cease: Notification,
+        restart: Option<Duration>,
+        out: &mut Vec<Action>,
+    ) {
+        if self.established().is_none() {
+            return;
+        }
+        self.cancel_dial(out);
+        self.mode = Mode::Stopped;
+        self.end_all(now, &Cause::PrefixLimit(cease), out);
+        if let Some(pause) = restart {
+            self.mode = Mode::Held { until: now + pause, refuse: true };
+        }
     }
 
     /// Ends all connections and begins anew, perhaps with another configuration.
@@ -402,8 +425,7 @@ impl Fsm {
         let Some(connection) = self.remove(id) else { return };
         if let Some(notification) = cause.farewell() {
             let restarts = connection.negotiated.as_ref().is_some_and(Negotiated::notification_is_restart);
-            let is_final = matches!(cause, Cause::AdminDown(_));
-            let bytes = if restarts && is_final {
+            let bytes = if restarts && cause.is_final() {
                 wire::notification(&notification.clone().into_hard_reset())
             } else {
                 wire::notification(notification)
@@ -456,7 +478,7 @@ impl Fsm {
             }
             _ => Vec::new(),
         };
-        let deliberate = matches!(cause, Cause::AdminDown(_));
+        let deliberate = cause.is_final();
         out.push(Action::Rib(RibEvent::PeerDown { peer: self.settings.peer, retain, deliberate }));
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::wire;
+use crate::netlink::model::Family;
 
 /// Error code 1, Message Header Error (RFC 4271 §6.1).
 pub const HEADER: u8 = 1;
@@ -49,6 +50,8 @@ pub const UNACCEPTABLE_HOLD_TIME: u8 = 6;
 pub const UNSUPPORTED_CAPABILITY: u8 = 7;
 
 /// Cease subcode (RFC 4486 §4).
+pub const MAXIMUM_PREFIXES: u8 = 1;
+/// Cease subcode (RFC 4486 §4).
 pub const ADMINISTRATIVE_SHUTDOWN: u8 = 2;
 /// Cease subcode (RFC 4486 §4).
 pub const PEER_DECONFIGURED: u8 = 3;
@@ -65,6 +68,9 @@ pub const HARD_RESET: u8 = 9;
 
 /// Longest shutdown communication in octets (RFC 9003 §2).
 pub const MAX_TEXT: usize = 255;
+
+/// SAFI of unicast (RFC 4760 §6).
+const UNICAST: u8 = 1;
 
 /// A NOTIFICATION, sent or received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +101,16 @@ impl Notification {
     /// Cease with a subcode.
     pub fn cease(subcode: u8) -> Self {
         Self::new(CEASE, subcode, "")
+    }
+
+    /// Cease, Maximum Number of Prefixes Reached, with the family and the bound (RFC 4486 §4).
+    pub fn maximum_prefixes(family: Family, bound: u32) -> Self {
+        let afi: u16 = match family {
+            Family::Ipv4 => 1,
+            Family::Ipv6 => 2,
+        };
+        let data = [&afi.to_be_bytes()[..], &[UNICAST], &bound.to_be_bytes()].concat();
+        Self::new(CEASE, MAXIMUM_PREFIXES, format!("more than {bound}")).with_data(data)
     }
 
     /// Cease, Administrative Shutdown or Reset, with words for the other operator (RFC 9003 §2). What is

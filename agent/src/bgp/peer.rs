@@ -33,6 +33,15 @@ pub enum Command {
     Up,
     /// Reset the session, with words for the peer's operator.
     Reset(String),
+    /// The peer sends more than its bound.
+    PrefixLimit {
+        /// Family of the first prefix beyond the bound.
+        family: Family,
+        /// The bound.
+        limit: u32,
+        /// Stay idle for this long; `None`: until [`Command::Up`].
+        restart: Option<Duration>,
+    },
     /// The configuration changed.
     Reconfigure(Box<Reconfigure>),
     /// End the session with this NOTIFICATION, then the task.
@@ -173,6 +182,9 @@ impl Task {
             Command::Down(text) => self.handle(Event::AdminDown(text)),
             Command::Up => self.handle(Event::Start),
             Command::Reset(text) => self.handle(Event::AdminReset(text)),
+            Command::PrefixLimit { family, limit, restart } => {
+                self.handle(Event::PrefixLimit { family, limit, restart });
+            }
             Command::Stop(notification) => self.handle(Event::Stop(notification)),
             Command::Reconfigure(new) => {
                 let Reconfigure { name, settings, endpoint, reset } = *new;

@@ -330,6 +330,22 @@ impl Speaker {
         self.session(peer)?.order(Command::Reset(text))
     }
 
+    /// Ends the session of a peer that sends more than its bound: Cease, Maximum Number of Prefixes Reached with
+    /// the family and the bound (RFC 4486 §4). It stays down for `restart`, or until [`Self::up`]. A session that
+    /// is not established is left alone.
+    ///
+    /// # Errors
+    /// The peer is unknown or its task busy.
+    pub fn prefix_limit(
+        &self,
+        peer: PeerId,
+        family: Family,
+        limit: u32,
+        restart: Option<Duration>,
+    ) -> Result<(), OrderError> {
+        self.session(peer)?.order(Command::PrefixLimit { family, limit, restart })
+    }
+
     fn session(&self, peer: PeerId) -> Result<&Session, OrderError> {
         let session = self.sessions.iter().find(|session| session.address == peer);
         session.ok_or_else(|| OrderError::UnknownPeer(peer.to_string()))

@@ -7,6 +7,7 @@ use super::notification::{self, Notification};
 use super::wire::{Fault, Parsed, ParsedAttributes};
 use crate::netlink::model::Family;
 use crate::rib::model::{AsSegment, Attributes, Nlri, PeerId, RibEvent};
+use crate::rib::policy::Settings;
 
 /// The session that an UPDATE came in on.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +115,8 @@ fn attributes_for(session: Session, parsed: &ParsedAttributes, next_hop: IpAddr)
         originator_id: parsed.originator_id.filter(|_| internal),
         cluster_list: if internal { parsed.cluster_list.clone() } else { Vec::new() },
         communities: parsed.communities.clone(),
+        large_communities: parsed.large_communities.clone(),
+        settings: Settings::default(),
     })
 }
 

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::model::{Bgp, Config, Kernel, Peer};
 
 /// How deep a change of a peer's configuration goes; the later the deeper.
@@ -94,18 +96,38 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
         ("kernel.metric", *metric != new.kernel.metric),
     ];
     result.needs_restart = restarts.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
-    if let (Some(old), Some(new)) = (bgp, &new.bgp) {
-        diff_bgp(old, new, &mut result);
+    if let (Some(old_bgp), Some(new_bgp)) = (bgp, &new.bgp) {
+        diff_bgp(old_bgp, new_bgp, service_ranges(old) != service_ranges(new), &mut result);
     }
     result
 }
 
-fn diff_bgp(old: &Bgp, new: &Bgp, result: &mut Diff) {
-    let Bgp { local_as: _, router_id: _, listen, peers, import, maximum_paths, keep_last_known } = old;
+fn service_ranges(config: &Config) -> &[IpNet] {
+    config.datapath.as_ref().map_or(&[][..], |datapath| &datapath.service_ranges)
+}
+
+fn diff_bgp(old: &Bgp, new: &Bgp, service_ranges: bool, result: &mut Diff) {
+    let Bgp {
+        local_as: _,
+        router_id: _,
+        listen,
+        peers,
+        import,
+        prefix_sets,
+        maximum_paths,
+        maximum_paths_ebgp,
+        maximum_paths_ibgp,
+        keep_last_known,
+    } = old;
+    let shared = Shared {
+        import: *import != new.import,
+        service_ranges,
+        prefix_sets: *prefix_sets != new.prefix_sets,
+    };
     result.listen = *listen != new.listen;
     for peer in &new.peers {
         let fate = match peers.iter().find(|other| other.address == peer.address) {
-            Some(before) => changed((old, before), (new, peer), *import != new.import),
+            Some(before) => changed((old, before), (new, peer), shared),
             None => Fate::Added,
         };
         result.peers.push(PeerDiff { peer: peer.address, name: peer.name.clone(), fate });
@@ -117,15 +139,26 @@ fn diff_bgp(old: &Bgp, new: &Bgp, result: &mut Diff) {
         fate: Fate::Removed,
     }));
     let same = |peer: &PeerDiff| matches!(peer.fate, Fate::Changed { depth: Depth::None, .. });
-    result.rib = *import != new.import
+    result.rib = shared.import
+        || service_ranges
+        || *maximum_paths_ebgp != new.maximum_paths_ebgp
+        || *maximum_paths_ibgp != new.maximum_paths_ibgp
         || *maximum_paths != new.maximum_paths
         || *keep_last_known != new.keep_last_known
         || old.router_id != new.router_id
         || !result.peers.iter().all(same);
 }
 
+/// What differs for all peers.
+#[derive(Clone, Copy)]
+struct Shared {
+    import: bool,
+    service_ranges: bool,
+    prefix_sets: bool,
+}
+
 /// Every key of a peer is looked at: a new one does not compile until it has a depth.
-fn changed((old_bgp, old): (&Bgp, &Peer), (new_bgp, new): (&Bgp, &Peer), import: bool) -> Fate {
+fn changed((old_bgp, old): (&Bgp, &Peer), (new_bgp, new): (&Bgp, &Peer), shared: Shared) -> Fate {
     use Depth::{InPlace, Refresh, Reset};
     let Peer {
         name,
@@ -155,6 +188,12 @@ fn changed((old_bgp, old): (&Bgp, &Peer), (new_bgp, new): (&Bgp, &Peer), import:
         ttl,
         ttl_security,
         max_prefixes,
+        max_prefixes_warning,
+        max_prefixes_exceeded,
+        max_prefixes_restart,
+        next_hop_peer,
+        rules,
+        rules_default,
     } = old;
     let ours = |bgp: &Bgp, number: Option<u32>| number.unwrap_or(bgp.local_as);
     let identifier = |bgp: &Bgp, id: Option<_>| id.unwrap_or(bgp.router_id);
@@ -185,7 +224,15 @@ fn changed((old_bgp, old): (&Bgp, &Peer), (new_bgp, new): (&Bgp, &Peer), import:
         ("ttl", Reset, *ttl != new.ttl),
         ("ttl_security", Reset, *ttl_security != new.ttl_security),
         ("max_prefixes", Refresh, *max_prefixes != new.max_prefixes),
-        ("bgp.import", Refresh, import),
+        ("max_prefixes_warning", InPlace, *max_prefixes_warning != new.max_prefixes_warning),
+        ("max_prefixes_exceeded", InPlace, *max_prefixes_exceeded != new.max_prefixes_exceeded),
+        ("max_prefixes_restart", InPlace, *max_prefixes_restart != new.max_prefixes_restart),
+        ("next_hop_peer", Refresh, *next_hop_peer != new.next_hop_peer),
+        ("rules", Refresh, *rules != new.rules),
+        ("rules_default", Refresh, *rules_default != new.rules_default),
+        ("bgp.prefix_sets", Refresh, shared.prefix_sets && !new.rules.is_empty()),
+        ("bgp.import", Refresh, shared.import),
+        ("datapath.service_ranges", Refresh, shared.service_ranges),
     ];
     let differing = found.iter().filter(|(.., differs)| *differs);
     Fate::Changed {

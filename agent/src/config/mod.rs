@@ -21,6 +21,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use example::EXAMPLE;
+#[cfg(test)]
+pub(crate) use example::in_full as example_in_full;
 pub use model::Config;
 pub use problem::{LoadError, Position, Problem, Severity};
 pub use validate::{Finding, validate};

@@ -3,6 +3,9 @@
 //! The defaults live here and nowhere else: the reader, `underpass config example` and
 //! `docs/configuration.md` are tested against them.
 
+mod policy;
+
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +15,8 @@ use ipnet::IpNet;
 use crate::datapath::Engine;
 use crate::guard::bypass::Bypass;
 use crate::netlink::model::{Family, TABLE_MAIN};
+
+pub use policy::{Exceeded, NextHopPeer, PrefixRange, Rule, RuleAction};
 
 /// Whole configuration file. The default is an empty file: neither XDP nor BGP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -148,8 +153,14 @@ pub struct Bgp {
     pub peers: Vec<Peer>,
     /// `[bgp.import]`.
     pub import: Import,
+    /// `[bgp.prefix_sets]`: ranges by name, for rules.
+    pub prefix_sets: BTreeMap<String, Vec<PrefixRange>>,
     /// Most equal-cost next hops per prefix.
     pub maximum_paths: usize,
+    /// The same for paths of peers of another AS; `None` is `maximum_paths`.
+    pub maximum_paths_ebgp: Option<usize>,
+    /// The same for paths of peers of our AS; `None` is `maximum_paths`.
+    pub maximum_paths_ibgp: Option<usize>,
     /// How long the last known routes stay when every peer of an AS is lost; zero: not at all.
     pub keep_last_known: Duration,
 }
@@ -163,7 +174,10 @@ impl Bgp {
             listen: Vec::new(),
             peers: Vec::new(),
             import: Import::default(),
+            prefix_sets: BTreeMap::new(),
             maximum_paths: 16,
+            maximum_paths_ebgp: None,
+            maximum_paths_ibgp: None,
             keep_last_known: Duration::from_hours(1),
         }
     }
@@ -234,8 +248,20 @@ pub struct Peer {
     pub ttl: Option<u8>,
     /// Most hops to the peer: what has come farther is dropped, and we send with TTL 255 (RFC 5082).
     pub ttl_security: Option<u8>,
-    /// Most prefix-paths accepted from the peer; more are counted and left out.
+    /// Most prefix-paths accepted from the peer.
     pub max_prefixes: usize,
+    /// Part of `max_prefixes`, in percent, from which on the operator is warned.
+    pub max_prefixes_warning: u8,
+    /// What follows when the peer sends more.
+    pub max_prefixes_exceeded: Exceeded,
+    /// How long the session stays down after [`Exceeded::Restart`].
+    pub max_prefixes_restart: Duration,
+    /// Whether the peer may be the next hop of what it announces.
+    pub next_hop_peer: NextHopPeer,
+    /// `[[bgp.peers.rules]]`, the first that matches decides.
+    pub rules: Vec<Rule>,
+    /// What follows when there are rules and none matches; `None` rejects.
+    pub rules_default: Option<RuleAction>,
 }
 
 impl Peer {
@@ -269,19 +295,14 @@ impl Peer {
             ttl: None,
             ttl_security: None,
             max_prefixes: 20_000,
+            max_prefixes_warning: 80,
+            max_prefixes_exceeded: Exceeded::Discard,
+            max_prefixes_restart: Duration::from_mins(5),
+            next_hop_peer: NextHopPeer::Accept,
+            rules: Vec::new(),
+            rules_default: None,
         }
     }
-}
-
-/// A prefix range with bounds on the length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PrefixRange {
-    /// Covering prefix.
-    pub prefix: IpNet,
-    /// Shortest length accepted.
-    pub min: u8,
-    /// Longest length accepted.
-    pub max: u8,
 }
 
 /// `[bgp.import]`: what a peer may tell us at all.
@@ -293,6 +314,8 @@ pub struct Import {
     pub next_hops: Vec<IpNet>,
     /// Blocks of this machine: never learned, nor anything inside of them.
     pub own_blocks: Vec<IpNet>,
+    /// Pools whose packets are encapsulated: never learned, nor anything inside of them.
+    pub encapsulated: Vec<IpNet>,
     /// Most paths kept per prefix and peer.
     pub max_paths_per_prefix: usize,
 }
@@ -300,6 +323,12 @@ pub struct Import {
 /// Accepts nothing; the optional keys are at their defaults.
 impl Default for Import {
     fn default() -> Self {
-        Self { prefixes: Vec::new(), next_hops: Vec::new(), own_blocks: Vec::new(), max_paths_per_prefix: 32 }
+        Self {
+            prefixes: Vec::new(),
+            next_hops: Vec::new(),
+            own_blocks: Vec::new(),
+            encapsulated: Vec::new(),
+            max_paths_per_prefix: 32,
+        }
     }
 }

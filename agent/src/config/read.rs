@@ -1,5 +1,7 @@
 //! From a TOML document to [`Config`]: which keys exist, where, of which type and with which default.
 
+mod policy;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -117,6 +119,9 @@ fn read_bgp(mut section: Section<'_, '_>) -> Bgp {
     let bgp = Bgp {
         listen: listen.into_iter().map(|listen| listen.0).collect(),
         maximum_paths: section.or("maximum_paths", default.maximum_paths),
+        maximum_paths_ebgp: section.optional("maximum_paths_ebgp"),
+        maximum_paths_ibgp: section.optional("maximum_paths_ibgp"),
+        prefix_sets: policy::read_sets(&section.section("prefix_sets")),
         keep_last_known: section.or("keep_last_known", default.keep_last_known),
         import: read_import(section.section("import")),
         peers: peers.into_iter().filter_map(|peer| read_peer(&peer)).collect(),
@@ -161,6 +166,12 @@ fn read_peer(element: &Element<'_, '_>) -> Option<Peer> {
         ttl: section.optional("ttl"),
         ttl_security: section.optional("ttl_security"),
         max_prefixes: section.or("max_prefixes", default.max_prefixes),
+        max_prefixes_warning: section.or("max_prefixes_warning", default.max_prefixes_warning),
+        max_prefixes_exceeded: section.or("max_prefixes_exceeded", default.max_prefixes_exceeded),
+        max_prefixes_restart: section.or("max_prefixes_restart", default.max_prefixes_restart),
+        next_hop_peer: section.or("next_hop_peer", default.next_hop_peer),
+        rules: policy::read_rules(&mut section),
+        rules_default: section.optional("rules_default"),
     };
     section.finish();
     Some(peer)
@@ -182,24 +193,27 @@ fn read_import(mut section: Section<'_, '_>) -> Import {
         return Import::default();
     }
     let default = Import::default();
-    let expected =
-        "a prefix such as \"10.233.0.0/18\" or a range { prefix = \"10.233.64.0/18\", min = 24, max = 32 }";
-    let prefixes = section.required_elements("prefixes", expected);
+    let prefixes = section.required_elements("prefixes", RANGE);
     let import = Import {
-        prefixes: prefixes.into_iter().filter_map(|range| read_range(&range, expected)).collect(),
+        prefixes: prefixes.iter().filter_map(read_range).collect(),
         next_hops: section.required_list("next_hops"),
         own_blocks: section.optional_list("own_blocks").unwrap_or(default.own_blocks),
+        encapsulated: section.optional_list("encapsulated").unwrap_or(default.encapsulated),
         max_paths_per_prefix: section.or("max_paths_per_prefix", default.max_paths_per_prefix),
     };
     section.finish();
     import
 }
 
+/// What a range is, for people.
+const RANGE: &str =
+    "a prefix such as \"10.233.0.0/18\" or a range { prefix = \"10.233.64.0/18\", min = 24, max = 32 }";
+
 /// A range; without bounds exactly the prefix.
-fn read_range(element: &Element<'_, '_>, expected: &str) -> Option<PrefixRange> {
+fn read_range(element: &Element<'_, '_>) -> Option<PrefixRange> {
     let Some(mut section) = element.table() else {
         if !element.is_string() {
-            element.refuse(expected);
+            element.refuse(RANGE);
             return None;
         }
         let prefix: ipnet::IpNet = element.read()?;

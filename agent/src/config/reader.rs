@@ -99,6 +99,11 @@ impl<'r, 't> Section<'r, 't> {
         self.table.is_some()
     }
 
+    /// Whether it has no key at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.is_none_or(|table| table.iter().next().is_none())
+    }
+
     fn child(&self, key: impl Display) -> String {
         if self.path.is_empty() { key.to_string() } else { format!("{}.{key}", self.path) }
     }
@@ -154,12 +159,16 @@ impl<'r, 't> Section<'r, 't> {
 
     /// The elements of a list that must be there and not be empty.
     pub(super) fn required_elements(&mut self, key: &'static str, element: &str) -> Vec<Element<'r, 't>> {
-        let expected = format!("a list, each element {element}");
         if self.find(key).is_none() {
-            self.missing(key, &expected);
+            self.missing(key, &format!("a list, each element {element}"));
             return Vec::new();
         }
-        let elements = self.elements(key, &expected);
+        self.filled_elements(key, element)
+    }
+
+    /// The elements of a list that may be left out, but not be empty; none without the key.
+    pub(super) fn filled_elements(&mut self, key: &'static str, element: &str) -> Vec<Element<'r, 't>> {
+        let elements = self.optional_elements(key, element);
         if elements.as_ref().is_some_and(Vec::is_empty) {
             let message = format!("the list is empty; give at least one element: {element}");
             self.problem(key, Severity::Error, message);
@@ -167,12 +176,42 @@ impl<'r, 't> Section<'r, 't> {
         elements.unwrap_or_default()
     }
 
+    /// The elements of a list that may be left out.
+    pub(super) fn optional_elements(
+        &mut self,
+        key: &'static str,
+        element: &str,
+    ) -> Option<Vec<Element<'r, 't>>> {
+        self.elements(key, &format!("a list, each element {element}"))
+    }
+
+    /// The lists of a table whose keys are names that the file chooses.
+    pub(super) fn named_lists(&self, element: &str) -> Vec<(String, Vec<Element<'r, 't>>)> {
+        let expected = format!("a list, each element {element}");
+        let entries = self.table.into_iter().flat_map(|table| table.iter());
+        entries
+            .filter_map(|(name, value)| {
+                let path = self.child(name.get_ref());
+                self.reader.note(&path, &value.span());
+                Some((name.get_ref().to_string(), self.list(&path, value, &expected)?))
+            })
+            .collect()
+    }
+
     fn elements(&mut self, key: &'static str, expected: &str) -> Option<Vec<Element<'r, 't>>> {
         let value = self.find(key)?;
-        let path = self.child(key);
+        self.list(&self.child(key), value, expected)
+    }
+
+    fn list(
+        &self,
+        path: &str,
+        value: &'r Spanned<DeValue<'t>>,
+        expected: &str,
+    ) -> Option<Vec<Element<'r, 't>>> {
         let Some(array) = value.get_ref().as_array() else {
             let found = describe(value.get_ref());
-            self.reader.report(value.span().start, &path, format!("expected {expected}, found {found}"));
+            self.reader.report(value.span().start, path, format!("expected {expected}, found {found}"));
             return None;
         };
         let element = |(index, value): (usize, &'r Spanned<DeValue<'t>>)| {
@@ -265,6 +304,11 @@ impl<'r, 't> Element<'r, 't> {
             malformed: false,
             asked: BTreeSet::new(),
         })
+    }
+
+    /// Adds a problem of the element as a whole.
+    pub(super) fn problem(&self, message: &str) {
+        self.reader.report(self.value.span().start, &self.path, message.to_owned());
     }
 
     /// Whether the element is a string.

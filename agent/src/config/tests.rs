@@ -1,12 +1,43 @@
 use std::path::Path;
 
-use super::model::{Bgp, Datapath, LogFormat, Peer, PrefixRange, Services};
+use super::model::{
+    Bgp, Datapath, Exceeded, LogFormat, NextHopPeer, Peer, PrefixRange, Rule, RuleAction, Services,
+};
 use super::*;
 use crate::netlink::model::Family;
 
 mod difference;
+mod policy;
 mod properties;
 mod values;
+
+/// [`GATEWAY`] with a prefix set and two rules.
+fn with_policy() -> String {
+    let policy = r#"
+[bgp.prefix_sets]
+pods = ["10.233.0.0/18", { prefix = "10.233.64.0/18", min = 24, max = 32 }]
+
+[[bgp.peers]]
+address = "172.20.0.12"
+remote_as = 64513
+rules_default = "accept"
+
+[[bgp.peers.rules]]
+prefix_set = "pods"
+prefixes = [{ prefix = "10.233.64.0/20", min = 26 }]
+communities = ["64512:100", "no-export", "*:7"]
+large_communities = ["64512:1:*"]
+as_path = "65001 * 64512..65534 ?"
+next_hops = ["172.20.0.0/25"]
+set_local_pref = 200
+set_weight = 4294967295
+
+[[bgp.peers.rules]]
+action = "reject"
+
+"#;
+    GATEWAY.replace("[bgp.import]", &format!("{policy}[bgp.import]"))
+}
 
 const GATEWAY: &str = r#"
 [datapath]
@@ -74,6 +105,8 @@ fn every_key_is_read() {
         router_id = "172.20.0.20"
         listen = ["172.20.0.20", "[::1]:1790"]
         maximum_paths = 4
+        maximum_paths_ebgp = 2
+        maximum_paths_ibgp = 3
         [[bgp.peers]]
         name = "reflector"
         address = "2001:db8::1"
@@ -92,10 +125,15 @@ fn every_key_is_read() {
         stale_time = "0s"
         ttl = 255
         max_prefixes = 7
+        max_prefixes_warning = 50
+        max_prefixes_exceeded = "restart"
+        max_prefixes_restart = "10m"
+        next_hop_peer = "refuse"
         [bgp.import]
         prefixes = ["10.233.0.0/18", { prefix = "2001:db8::/32", min = 64 }]
         next_hops = ["172.20.0.0/24", "2001:db8::/64"]
         own_blocks = ["10.233.70.0/26"]
+        encapsulated = ["10.233.128.0/18"]
         max_paths_per_prefix = 3
     "#;
     let Parsed { config, problems } = parse(text);
@@ -116,7 +154,7 @@ fn every_key_is_read() {
     );
     let bgp = config.bgp.expect("configured");
     assert_eq!(bgp.listen, ["172.20.0.20:179", "[::1]:1790"].map(|text| text.parse().expect("an address")));
-    assert_eq!(bgp.maximum_paths, 4);
+    assert_eq!((bgp.maximum_paths, bgp.maximum_paths_ebgp, bgp.maximum_paths_ibgp), (4, Some(2), Some(3)));
     let peer = &bgp.peers[0];
     assert_eq!(
         (peer.name.as_str(), peer.port, peer.remote_as, peer.passive),
@@ -133,10 +171,41 @@ fn every_key_is_read() {
     );
     assert_eq!(peer.families, [Family::Ipv6, Family::Ipv4]);
     assert_eq!((peer.add_path, peer.graceful_restart), (false, false));
+    assert_eq!(
+        (peer.max_prefixes_warning, peer.max_prefixes_exceeded, peer.max_prefixes_restart.as_secs()),
+        (50, Exceeded::Restart, 600)
+    );
+    assert_eq!(peer.next_hop_peer, NextHopPeer::Refuse);
     let bounds: Vec<_> = bgp.import.prefixes.iter().map(|range| (range.min, range.max)).collect();
     assert_eq!(bounds, [(18, 18), (64, 64)], "a bare prefix is exact, max follows min");
     assert_eq!(bgp.import.own_blocks.len(), 1);
+    assert_eq!(bgp.import.encapsulated, ["10.233.128.0/18".parse().expect("a prefix")]);
     assert_eq!(bgp.import.max_paths_per_prefix, 3);
+}
+
+#[test]
+fn policy_is_read() {
+    let Parsed { config, problems } = parse(&with_policy());
+    assert_eq!(problems, []);
+    let bgp = config.bgp.expect("configured");
+    let bounds: Vec<_> = bgp.prefix_sets["pods"].iter().map(|range| (range.min, range.max)).collect();
+    assert_eq!(bounds, [(18, 18), (24, 32)]);
+    assert_eq!((bgp.peers[0].rules.len(), bgp.peers[0].rules_default), (0, None));
+    let peer = &bgp.peers[1];
+    assert_eq!(peer.rules_default, Some(RuleAction::Accept));
+    let expected = Rule {
+        prefixes: vec![PrefixRange { prefix: "10.233.64.0/20".parse().expect("a prefix"), min: 26, max: 26 }],
+        prefix_set: Some("pods".to_owned()),
+        communities: ["64512:100", "no-export", "*:7"].map(|text| text.parse().expect("a pattern")).into(),
+        large_communities: vec!["64512:1:*".parse().expect("a pattern")],
+        as_path: Some("65001 * 64512..65534 ?".parse().expect("a mask")),
+        next_hops: vec!["172.20.0.0/25".parse().expect("a prefix")],
+        action: RuleAction::Accept,
+        set_local_pref: Some(200),
+        set_weight: Some(u32::MAX),
+    };
+    assert_eq!(peer.rules, [expected, Rule { action: RuleAction::Reject, ..Rule::default() }]);
+    assert!(!peer.rules[0].is_unconditional() && peer.rules[1].is_unconditional());
 }
 
 #[test]
@@ -158,17 +227,6 @@ fn a_refused_file_still_tells_where_the_agent_is() {
     assert!(error.contains("missing.toml: No such file") && error.contains("config example"), "{error}");
 }
 
-/// The settings that are commented out in the example, made active.
-fn uncommented_example() -> String {
-    let line = |line: &str| match line.strip_prefix('#') {
-        Some(setting) if setting.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => {
-            setting.to_owned()
-        }
-        _ => line.to_owned(),
-    };
-    EXAMPLE.lines().map(line).collect::<Vec<_>>().join("\n")
-}
-
 #[test]
 fn the_example_shows_the_defaults() {
     let printed = parse(EXAMPLE);
@@ -180,7 +238,7 @@ fn the_example_shows_the_defaults() {
     };
     assert_eq!(printed.config, Config { datapath: Some(datapath), ..Config::default() });
 
-    let full = parse(&uncommented_example());
+    let full = parse(&example_in_full());
     assert_eq!(full.problems, []);
     let required_only = r#"
         [bgp]
@@ -197,9 +255,10 @@ fn the_example_shows_the_defaults() {
     assert_eq!(full.config, Config { datapath: printed.config.datapath, ..expected });
 }
 
-/// Every key that the reader asks a full document for.
+/// Every key that the reader asks a full document for, one with rules and prefix sets.
 fn all_keys() -> Vec<String> {
-    let known = read::read(&uncommented_example()).known;
+    let mut known = read::read(&example_in_full()).known;
+    known.extend(read::read(&with_policy()).known);
     assert!(
         known.contains("bgp.peers[].hold_time") && known.contains("bgp.import.prefixes[].min"),
         "{known:?}"
@@ -210,11 +269,11 @@ fn all_keys() -> Vec<String> {
 #[test]
 fn the_example_has_every_key() {
     for key in all_keys() {
+        let table = format!("[{}]", key.replace("[]", ""));
         let name = key.rsplit('.').next().expect("not empty");
-        let shown =
-            [format!("\n{name} ="), format!("\n#{name} ="), format!("\n# {name} ="), format!("[{key}]")]
-                .iter()
-                .any(|form| EXAMPLE.contains(form));
+        let shown = [format!("\n{name} ="), format!("\n#{name} ="), format!("\n# {name} ="), table]
+            .iter()
+            .any(|form| EXAMPLE.contains(form));
         let inline = EXAMPLE.contains(&format!(" {name} = "));
         assert!(shown || inline, "{key} is not in the example");
     }
@@ -228,8 +287,10 @@ fn the_documentation_has_every_key() {
         let (table, name) = key.rsplit_once('.').unwrap_or(("", &key));
         // A table is a heading, or a key of the table above it; a key is a row below its table.
         let heading = |table: &str| match table.strip_suffix("[]") {
-            Some(list) if table != "bgp.import.prefixes[]" => format!("`[[{list}]]`"),
-            Some(list) => format!("`[{list}]`"),
+            Some(list) if table.starts_with("bgp.prefix_sets.") || list.ends_with(".prefixes") => {
+                "`[bgp.import.prefixes]`".to_owned()
+            }
+            Some(list) => format!("`[[{}]]`", list.replace("[]", "")),
             None => format!("`[{table}]`"),
         };
         let is_heading = |title: &str, table: &str| title.ends_with(&heading(table));

@@ -1,5 +1,7 @@
 //! What `[bgp]` must be beyond its types.
 
+mod policy;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -22,6 +24,14 @@ pub(super) fn check_bgp(bgp: &Bgp, findings: &mut Findings) {
     if !(1..=256).contains(&bgp.maximum_paths) {
         let message = format!("{} is outside of 1 to 256; the default is 16", bgp.maximum_paths);
         findings.error("bgp.maximum_paths", message);
+    }
+    let by_kind = [("ebgp", bgp.maximum_paths_ebgp), ("ibgp", bgp.maximum_paths_ibgp)];
+    for (kind, paths) in by_kind {
+        let Some(paths) = paths.filter(|paths| !(1..=bgp.maximum_paths).contains(paths)) else { continue };
+        let most = bgp.maximum_paths;
+        let message =
+            format!("{paths} is outside of 1 to {most}, which is `maximum_paths`; lower it or raise that");
+        findings.error(format!("bgp.maximum_paths_{kind}"), message);
     }
     for (index, address) in bgp.listen.iter().enumerate() {
         let key = format!("bgp.listen[{index}]");
@@ -50,6 +60,7 @@ pub(super) fn check_bgp(bgp: &Bgp, findings: &mut Findings) {
         }
     }
     check_import(bgp, findings);
+    policy::check_policy(bgp, findings);
 }
 
 /// AS numbers that no speaker can have.
@@ -226,7 +237,18 @@ fn check_times(peer: &Peer, key: &dyn Fn(&str) -> String, findings: &mut Finding
 fn check_import(bgp: &Bgp, findings: &mut Findings) {
     let import = &bgp.import;
     for (index, range) in import.prefixes.iter().enumerate() {
-        check_range(&format!("bgp.import.prefixes[{index}]"), range, findings);
+        let key = format!("bgp.import.prefixes[{index}]");
+        if check_bounds(&key, range, findings) && range.max == 0 {
+            findings.warning(key, "accepts a default route from any peer; raise max when that is not meant");
+        }
+    }
+    for (index, range) in import.prefixes.iter().enumerate() {
+        if let Some(pool) = import.encapsulated.iter().find(|pool| pool.contains(&range.prefix)) {
+            let message = format!(
+                "inside of the encapsulated pool {pool}, so that nothing is accepted; remove one of them"
+            );
+            findings.warning(format!("bgp.import.prefixes[{index}]"), message);
+        }
     }
     if import.max_paths_per_prefix == 0 {
         findings.error("bgp.import.max_paths_per_prefix", "0 accepts nothing; the default is 32");
@@ -236,7 +258,8 @@ fn check_import(bgp: &Bgp, findings: &mut Findings) {
     }
 }
 
-fn check_range(key: &str, range: &PrefixRange, findings: &mut Findings) {
+/// Whether something can be inside of the bounds.
+fn check_bounds(key: &str, range: &PrefixRange, findings: &mut Findings) -> bool {
     let (length, longest) = (range.prefix.prefix_len(), range.prefix.max_prefix_len());
     if range.max > longest {
         let message =
@@ -251,9 +274,10 @@ fn check_range(key: &str, range: &PrefixRange, findings: &mut Findings) {
     } else if range.min > range.max {
         let message = format!("min {} is greater than max {}; swap or raise them", range.min, range.max);
         findings.error(format!("{key}.max"), message);
-    } else if range.max == 0 {
-        findings.warning(key, "accepts a default route from any peer; raise max when that is not meant");
+    } else {
+        return true;
     }
+    false
 }
 
 /// The guards must let something through of every family offered, and offer every family guarded.

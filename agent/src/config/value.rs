@@ -7,10 +7,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::DeValue;
 
-use super::model::{LogFormat, Services};
+use super::model::{Exceeded, LogFormat, NextHopPeer, RuleAction, Services};
 use crate::datapath::Engine;
 use crate::guard::bypass::Bypass;
 use crate::netlink::model::Family;
+use crate::rib::policy::as_path::AsPathMask;
+use crate::rib::policy::community::{CommunityPattern, LargeCommunityPattern};
 
 /// The port of BGP (RFC 4271 §8).
 const BGP_PORT: u16 = 179;
@@ -173,6 +175,31 @@ impl Value for IpNet {
     }
 }
 
+impl Value for CommunityPattern {
+    const EXPECTED: &'static str =
+        "a community such as \"64512:100\", \"64512:*\" or \"no-export\" (see docs/policy.md)";
+    fn read(value: &DeValue<'_>) -> Option<Self> {
+        string(value)?.parse().ok()
+    }
+}
+
+impl Value for LargeCommunityPattern {
+    const EXPECTED: &'static str = "a large community such as \"64512:1:2\" or \"64512:1:*\"";
+    fn read(value: &DeValue<'_>) -> Option<Self> {
+        string(value)?.parse().ok()
+    }
+}
+
+impl Value for AsPathMask {
+    const EXPECTED: &'static str = "a mask of AS paths such as \"64512 ? 64600..64700 *\"";
+    fn read(value: &DeValue<'_>) -> Option<Self> {
+        string(value)?.parse().ok()
+    }
+    fn hint(value: &DeValue<'_>) -> Option<String> {
+        string(value)?.parse::<Self>().err().map(|error| error.to_string())
+    }
+}
+
 /// Where to accept connections: a socket address, or an address with the port left out (179).
 pub(super) struct Listen(pub SocketAddr);
 
@@ -204,6 +231,11 @@ names! {
     LogFormat, "\"human\" or \"json\"", { "human" => Self::Human, "json" => Self::Json };
     Engine, "\"flat\" or \"lpm-trie\"", { "flat" => Self::Flat, "lpm-trie" => Self::LpmTrie };
     Services, "\"pass\" or \"forward\"", { "pass" => Self::Pass, "forward" => Self::Forward };
+    Exceeded, "\"discard\", \"restart\" or \"shutdown\"", {
+        "discard" => Self::Discard, "restart" => Self::Restart, "shutdown" => Self::Shutdown
+    };
+    NextHopPeer, "\"accept\" or \"refuse\"", { "accept" => Self::Accept, "refuse" => Self::Refuse };
+    RuleAction, "\"accept\" or \"reject\"", { "accept" => Self::Accept, "reject" => Self::Reject };
     Family, "\"ipv4-unicast\" or \"ipv6-unicast\"", { "ipv4-unicast" => Self::Ipv4, "ipv6-unicast" => Self::Ipv6 };
 }
 

@@ -18,8 +18,8 @@ pub struct Path {
     pub attributes: Arc<Attributes>,
     /// Announced before the peer's restart or before the route refresh, and not since.
     pub stale: bool,
-    /// The next hop is an address of this machine: kept out of the selection for as long as it is.
-    pub own_next_hop: bool,
+    /// Kept out of the selection for as long as this holds, because of addresses of this machine.
+    pub held: Option<Refusal>,
 }
 
 /// Bounds that hold whatever the peer sends. They count the paths that are not stale: after a restart the peer
@@ -37,7 +37,7 @@ pub struct Limits {
 ///
 /// A refused path is not stored; only its key is remembered (as many keys as there may be paths), so
 /// that a later withdrawal of it is told from one of a path that is in use and the peer's table can
-/// be counted. Paths with an own next hop are stored, because own addresses come and go without the
+/// be counted. Paths that own addresses speak against are stored, because those come and go without the
 /// peer sending anything.
 #[derive(Clone, Debug)]
 pub struct AdjIn {
@@ -78,7 +78,7 @@ impl AdjIn {
             Ok(index) => {
                 let old = std::mem::replace(&mut list[index], path);
                 let new = &list[index];
-                Ok(old.attributes != new.attributes || old.own_next_hop != new.own_next_hop)
+                Ok(old.attributes != new.attributes || old.held != new.held)
             }
             Err(index) => {
                 list.insert(index, path);
@@ -176,14 +176,14 @@ impl AdjIn {
         }
     }
 
-    /// Looks again which next hops are this machine's own; the prefixes for which that changed.
-    pub fn recheck_own(&mut self, own: &BTreeSet<std::net::IpAddr>) -> BTreeSet<IpNet> {
+    /// Judges anew which paths own addresses speak against; the prefixes for which that changed.
+    pub fn recheck_held(&mut self, judge: impl Fn(IpNet, &Attributes) -> Option<Refusal>) -> BTreeSet<IpNet> {
         let mut touched = BTreeSet::new();
         for (prefix, list) in &mut self.paths {
             for path in list {
-                let is_own = own.contains(&path.attributes.next_hop);
-                if path.own_next_hop != is_own {
-                    path.own_next_hop = is_own;
+                let held = judge(*prefix, &path.attributes);
+                if path.held != held {
+                    path.held = held;
                     touched.insert(*prefix);
                 }
             }
@@ -193,7 +193,7 @@ impl AdjIn {
 
     /// Paths of a prefix that may be selected from, in the order of their identifiers.
     pub fn usable(&self, prefix: &IpNet) -> impl Iterator<Item = &Path> {
-        self.paths.get(prefix).into_iter().flatten().filter(|path| !path.own_next_hop)
+        self.paths.get(prefix).into_iter().flatten().filter(|path| path.held.is_none())
     }
 
     /// All stored paths, sorted by prefix and identifier.
@@ -204,6 +204,11 @@ impl AdjIn {
     /// Prefixes with a stored path.
     pub fn prefixes(&self) -> impl Iterator<Item = &IpNet> {
         self.paths.keys()
+    }
+
+    /// Number of stored paths that count against the bounds.
+    pub const fn fresh(&self) -> usize {
+        self.fresh
     }
 
     /// Number of paths that the peer announces and that are refused (at most the bound on paths).

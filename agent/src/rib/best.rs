@@ -28,7 +28,9 @@ pub struct Candidate<'a> {
 ///
 /// Steps, each keeping the best of what is left:
 ///
-/// 1. highest `LOCAL_PREF`, all 32 bits; [`DEFAULT_LOCAL_PREF`] when absent or from an external peer
+/// 0. highest weight, 0 unless import policy set one: it is known to this machine only
+/// 1. highest `LOCAL_PREF`, all 32 bits: the one that import policy set, or the one announced;
+///    [`DEFAULT_LOCAL_PREF`] when absent or announced by an external peer
 /// 2. shortest `AS_PATH`: an `AS_SET` counts one, confederation segments nothing
 /// 3. lowest `ORIGIN`
 /// 4. lowest `MULTI_EXIT_DISC` among the paths of each neighbouring AS, 0 when absent
@@ -44,6 +46,7 @@ pub struct Candidate<'a> {
 ///
 /// and of it the paths of the best path's neighbouring AS stay.
 pub fn decide(mut candidates: Vec<Candidate<'_>>) -> Vec<Candidate<'_>> {
+    keep_least(&mut candidates, |c| Reverse(c.attributes.settings.weight));
     keep_least(&mut candidates, |c| Reverse(local_pref(c)));
     keep_least(&mut candidates, |c| as_path_length(&c.attributes.as_path));
     keep_least(&mut candidates, |c| origin(c));
@@ -75,10 +78,9 @@ fn keep_lowest_med(candidates: &mut Vec<Candidate<'_>>) {
 }
 
 fn local_pref(candidate: &Candidate<'_>) -> u32 {
-    match candidate.attributes.local_pref {
-        Some(value) if !candidate.external => value,
-        _ => DEFAULT_LOCAL_PREF,
-    }
+    let Attributes { settings, local_pref, .. } = candidate.attributes;
+    let announced = local_pref.filter(|_| !candidate.external);
+    settings.local_pref.or(announced).unwrap_or(DEFAULT_LOCAL_PREF)
 }
 
 fn as_path_length(path: &[AsSegment]) -> usize {

@@ -14,13 +14,16 @@ pub mod adj_in;
 pub mod best;
 pub mod guard;
 pub mod last_known;
+pub mod limit;
 pub mod model;
 pub mod multipath;
+pub mod own;
 pub mod peer;
+pub mod policy;
 mod reconfigure;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,10 +32,15 @@ use tracing::{info, warn};
 
 use self::adj_in::Path;
 use self::best::Candidate;
-use self::guard::Refusal;
+use self::guard::{Guards, Refusal};
+use self::limit::{LimitStatus, Order, PrefixLimit};
 use self::model::{Attributes, Nlri, PeerId, PeerInfo, RibEvent, SelectedRoute};
+use self::multipath::MaximumPaths;
+use self::own::Own;
 use self::peer::{PeerConfig, PeerState};
+use self::policy::{Copies, Verdict};
 use crate::config::model::{Bgp, Import};
+use crate::netlink::model::Family;
 
 /// What the RIB needs of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +51,10 @@ pub struct RibConfig {
     pub peers: BTreeMap<PeerId, PeerConfig>,
     /// Import guards.
     pub import: Import,
+    /// `datapath.service_ranges`: not to be captured.
+    pub service_ranges: Vec<IpNet>,
     /// Most equal-cost next hops per prefix.
-    pub maximum_paths: usize,
+    pub maximum_paths: MaximumPaths,
     /// How long the last that is known is kept when no stand-in is left; zero: not at all.
     pub keep_last_known: Duration,
     /// How long after the start to wait for End-of-RIB of every peer before [`Rib::ready`]
@@ -52,25 +62,17 @@ pub struct RibConfig {
     pub startup_time: Duration,
 }
 
-impl From<&Bgp> for RibConfig {
-    /// The start-up time is the longest `stale_time` of a peer: as long as we keep what a restarting
-    /// peer said, we keep what our former self was told.
-    fn from(bgp: &Bgp) -> Self {
-        let peers = bgp.peers.iter().map(|peer| {
-            let external = peer.remote_as != peer.local_as.unwrap_or(bgp.local_as);
-            let keeps = peer.keep_last_known.unwrap_or(!external);
-            let config = PeerConfig {
-                max_prefixes: peer.max_prefixes,
-                stale_time: peer.stale_time,
-                stand_in: keeps.then_some(peer.remote_as),
-            };
-            (peer.address, config)
-        });
+impl RibConfig {
+    /// What a configuration says. The start-up time is the longest `stale_time` of a peer: as long as we
+    /// keep what a restarting peer said, we keep what our former self was told.
+    pub fn new(bgp: &Bgp, service_ranges: &[IpNet]) -> Self {
+        let peers = bgp.peers.iter().map(|peer| (peer.address, PeerConfig::new(bgp, peer)));
         Self {
             router_id: bgp.router_id,
             peers: peers.collect(),
             import: bgp.import.clone(),
-            maximum_paths: bgp.maximum_paths,
+            service_ranges: service_ranges.to_vec(),
+            maximum_paths: MaximumPaths::from(bgp),
             keep_last_known: bgp.keep_last_known,
             startup_time: bgp.peers.iter().map(|peer| peer.stale_time).max().unwrap_or_default(),
         }
@@ -94,10 +96,12 @@ pub struct PeerCounts {
 #[derive(Clone, Debug)]
 pub struct Rib {
     config: RibConfig,
-    own_addresses: BTreeSet<IpAddr>,
+    own: Own,
     peers: BTreeMap<PeerId, PeerState>,
     selected: BTreeMap<IpNet, SelectedRoute>,
     filtered: BTreeMap<Refusal, u64>,
+    /// For the sessions, not taken yet.
+    orders: Vec<Order>,
     startup: Option<Startup>,
 }
 
@@ -112,7 +116,7 @@ struct Startup {
 
 impl Rib {
     /// An empty RIB that starts `now` on a machine with these addresses.
-    pub fn new(config: RibConfig, own_addresses: BTreeSet<IpAddr>, now: Instant) -> Self {
+    pub fn new(config: RibConfig, own: Own, now: Instant) -> Self {
         let paths_per_prefix = config.import.max_paths_per_prefix;
         let peers =
             config.peers.iter().map(|(peer, c)| (*peer, PeerState::new(c, paths_per_prefix))).collect();
@@ -120,10 +124,11 @@ impl Rib {
         let startup = Some(Startup { until, at_last: until.max(now + config.keep_last_known) });
         let mut rib = Self {
             config,
-            own_addresses,
+            own,
             peers,
             selected: BTreeMap::new(),
             filtered: BTreeMap::new(),
+            orders: Vec::new(),
             startup,
         };
         rib.note_ready(now);
@@ -174,14 +179,20 @@ impl Rib {
     }
 
     /// Tells the RIB this machine's addresses; the prefixes whose selected route is another now.
-    pub fn set_own_addresses(&mut self, own_addresses: BTreeSet<IpAddr>) -> BTreeSet<IpNet> {
-        if own_addresses == self.own_addresses {
+    pub fn set_own(&mut self, own: Own) -> BTreeSet<IpNet> {
+        if own == self.own {
             return BTreeSet::new();
         }
-        self.own_addresses = own_addresses;
-        let own = &self.own_addresses;
-        let touched = self.peers.values_mut().flat_map(|peer| peer.adj_in.recheck_own(own)).collect();
+        self.own = own;
+        let (own, import) = (&self.own, &self.config.import);
+        let judge = |prefix, attributes: &Attributes| own.judge(import, prefix, attributes);
+        let touched = self.peers.values_mut().flat_map(|peer| peer.adj_in.recheck_held(judge)).collect();
         self.reselect(touched)
+    }
+
+    /// What the RIB wants of sessions since it was asked last.
+    pub fn take_orders(&mut self) -> Vec<Order> {
+        std::mem::take(&mut self.orders)
     }
 
     /// The route that is selected for a prefix.
@@ -202,6 +213,14 @@ impl Rib {
     /// Numbers of a peer; `None` if it is not configured. Walks the peer's table.
     pub fn peer_counts(&self, peer: &PeerId) -> Option<PeerCounts> {
         self.peers.get(peer).map(PeerState::counts)
+    }
+
+    /// How near a peer is to its bound; `None` if it is not configured.
+    pub fn limit_status(&self, peer: &PeerId) -> Option<LimitStatus> {
+        let peer = self.peers.get(peer)?;
+        let PrefixLimit { paths, warning, .. } = peer.watch.limit();
+        let used = peer.adj_in.fresh();
+        Some(LimitStatus { paths, used, near: used >= warning })
     }
 
     /// Paths refused since the start, by reason; reasons that never occurred are absent.
@@ -241,32 +260,55 @@ impl Rib {
                 touched.insert(nlri.prefix);
             }
         }
-        let Some((attributes, list)) = announced else { return touched };
-        let shared =
-            guard::check_attributes(&self.config.import, &attributes, &session, self.config.router_id);
-        let own_next_hop = guard::is_own(&self.own_addresses, attributes.next_hop);
+        if let Some((attributes, list)) = announced
+            && !peer.watch.is_ending()
+        {
+            touched.extend(self.announced(id, &session, &attributes, list));
+        }
+        touched
+    }
+
+    /// Takes in what one UPDATE announces; the prefixes whose paths changed.
+    fn announced(
+        &mut self,
+        id: PeerId,
+        session: &PeerInfo,
+        attributes: &Arc<Attributes>,
+        list: Vec<Nlri>,
+    ) -> BTreeSet<IpNet> {
+        let mut touched = BTreeSet::new();
+        let Some(peer) = self.peers.get_mut(&id) else { return touched };
+        let RibConfig { import, service_ranges, router_id, .. } = &self.config;
+        let next_hop_peer = peer.config.next_hop_peer;
+        let guards = Guards { import, service_ranges, next_hop_peer, router_id: *router_id };
+        let shared = guards.check_attributes(attributes, session);
+        let rules = peer.config.policy.narrow(attributes);
+        let mut copies = Copies::of(attributes.clone());
         for nlri in list {
-            let verdict = shared.and_then(|()| {
-                guard::check_prefix(&self.config.import, nlri.prefix, attributes.next_hop, &session)
+            let guarded =
+                shared.and_then(|()| guards.check_prefix(nlri.prefix, attributes.next_hop, session));
+            let verdict = guarded.and_then(|()| match rules.decide(nlri.prefix) {
+                Verdict::Accept(settings) => Ok(settings),
+                Verdict::Reject => Err(Refusal::Policy),
             });
-            let stored = verdict.and_then(|()| {
-                let path = Path {
-                    path_id: nlri.path_id,
-                    attributes: attributes.clone(),
-                    stale: false,
-                    own_next_hop,
-                };
+            let held = self.own.judge(import, nlri.prefix, attributes);
+            let stored = verdict.and_then(|settings| {
+                let attributes = copies.with(settings);
+                let path = Path { path_id: nlri.path_id, attributes, stale: false, held };
                 peer.adj_in.insert(nlri.prefix, path)
             });
             let changed = match stored {
                 Ok(changed) => {
-                    if own_next_hop {
-                        count(&mut self.filtered, Refusal::NextHopOwn);
+                    if let Some(reason) = held {
+                        count(&mut self.filtered, reason);
                     }
                     changed
                 }
                 Err(reason) => {
-                    note_refusal(&mut self.filtered, reason, &session, nlri);
+                    note_refusal(&mut self.filtered, reason, session, nlri);
+                    if reason == Refusal::MaxPrefixes {
+                        self.orders.extend(peer.watch.exceeded(id, Family::of(nlri.prefix.addr())));
+                    }
                     peer.adj_in.refuse(nlri)
                 }
             };
@@ -274,6 +316,7 @@ impl Rib {
                 touched.insert(nlri.prefix);
             }
         }
+        warn_near_limit(peer, session);
         touched
     }
 
@@ -317,6 +360,15 @@ fn candidates<'a>(peer: &'a PeerState, prefix: &IpNet) -> impl Iterator<Item = C
             path_id: path.path_id,
         })
     })
+}
+
+/// A peer that comes near its bound may lose paths soon.
+fn warn_near_limit(peer: &mut PeerState, session: &PeerInfo) {
+    let paths = peer.adj_in.fresh();
+    if peer.watch.crossed(paths) {
+        let limit = peer.watch.limit().paths;
+        warn!(peer = %session.peer, paths, limit, "the peer is near its max_prefixes, raise it if its paths are wanted");
+    }
 }
 
 fn count(filtered: &mut BTreeMap<Refusal, u64>, reason: Refusal) {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
+use super::policy::Settings;
 use crate::netlink::model::Family;
 
 /// A configured peer, by its address.
@@ -52,8 +53,12 @@ pub struct Attributes {
     pub originator_id: Option<Ipv4Addr>,
     /// `CLUSTER_LIST` (RFC 4456).
     pub cluster_list: Vec<Ipv4Addr>,
-    /// Communities, for display and later policy.
+    /// COMMUNITIES (RFC 1997).
     pub communities: Vec<u32>,
+    /// `LARGE_COMMUNITY` (RFC 8092).
+    pub large_communities: Vec<[u32; 3]>,
+    /// What import policy set; not announced by anybody.
+    pub settings: Settings,
 }
 
 /// What the session knows about a peer; constant while it is up.

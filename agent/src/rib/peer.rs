@@ -7,27 +7,52 @@ use ipnet::IpNet;
 
 use super::PeerCounts;
 use super::adj_in::{AdjIn, Limits};
+use super::limit::{PrefixLimit, Watch};
 use super::model::PeerInfo;
+use super::policy::Policy;
+use crate::config::model::{Bgp, NextHopPeer, Peer};
 use crate::netlink::model::Family;
 
 /// What the RIB is told about a peer by the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerConfig {
-    /// Most paths accepted from the peer.
-    pub max_prefixes: usize,
+    /// Most paths accepted from the peer, and what follows from more.
+    pub limit: PrefixLimit,
     /// Longest time that stale paths are kept, whatever the peer offers.
     pub stale_time: Duration,
+    /// Rules for what the guards let through.
+    pub policy: Policy,
+    /// Whether the peer may be the next hop of what it announces.
+    pub next_hop_peer: NextHopPeer,
     /// The peers that may stand in for each other, by their AS; `None`: what this peer says is not kept when
     /// it is the last to be lost ([`super::last_known`]).
     pub stand_in: Option<u32>,
 }
 
+impl PeerConfig {
+    /// What a configuration says about one of its peers.
+    pub fn new(bgp: &Bgp, peer: &Peer) -> Self {
+        let external = peer.remote_as != peer.local_as.unwrap_or(bgp.local_as);
+        let keeps = peer.keep_last_known.unwrap_or(!external);
+        Self {
+            limit: PrefixLimit::from(peer),
+            stale_time: peer.stale_time,
+            policy: Policy::new(peer, &bgp.prefix_sets),
+            next_hop_peer: peer.next_hop_peer,
+            stand_in: keeps.then_some(peer.remote_as),
+        }
+    }
+}
+
 /// One configured peer.
 #[derive(Clone, Debug)]
 pub struct PeerState {
-    stale_time: Duration,
+    /// Configuration.
+    pub config: PeerConfig,
     /// Paths.
     pub adj_in: AdjIn,
+    /// How near the paths are to the bound.
+    pub watch: Watch,
     /// The session; kept when it goes down, for the stale paths.
     pub session: Option<PeerInfo>,
     /// In Established.
@@ -56,8 +81,9 @@ impl PeerState {
     /// A peer that was not heard of yet.
     pub fn new(config: &PeerConfig, paths_per_prefix: usize) -> Self {
         Self {
-            stale_time: config.stale_time,
-            adj_in: AdjIn::new(Limits { paths_per_prefix, paths: config.max_prefixes }),
+            config: config.clone(),
+            adj_in: AdjIn::new(Limits { paths_per_prefix, paths: config.limit.paths }),
+            watch: Watch::new(config.limit),
             session: None,
             up: false,
             end_of_rib: BTreeSet::new(),
@@ -67,9 +93,12 @@ impl PeerState {
     }
 
     /// Another configuration.
-    pub const fn configure(&mut self, config: &PeerConfig, paths_per_prefix: usize) {
-        self.stale_time = config.stale_time;
-        self.adj_in.set_limits(Limits { paths_per_prefix, paths: config.max_prefixes });
+    pub fn configure(&mut self, config: &PeerConfig, paths_per_prefix: usize) {
+        self.adj_in.set_limits(Limits { paths_per_prefix, paths: config.limit.paths });
+        if self.config.limit != config.limit {
+            self.watch = Watch::new(config.limit);
+        }
+        self.config = config.clone();
     }
 
     /// The session is Established. Stale paths of families that the peer did not preserve, or that
@@ -94,6 +123,7 @@ impl PeerState {
         }
         self.session = Some(session);
         self.up = true;
+        self.watch.session_changed();
         self.end_of_rib.clear();
         self.note_synced();
         touched
@@ -103,6 +133,7 @@ impl PeerState {
     /// before goes, lest a peer that restarts again and again keeps it for ever (RFC 4724 §4.2).
     pub fn down(&mut self, retain: &[(Family, Duration)], now: Instant) -> BTreeSet<IpNet> {
         self.up = false;
+        self.watch.session_changed();
         self.end_of_rib.clear();
         let mut touched = BTreeSet::new();
         for family in [Family::Ipv4, Family::Ipv6] {
@@ -110,7 +141,7 @@ impl PeerState {
             if let Some(restart_time) = restart_time {
                 touched.append(&mut self.adj_in.remove_where(family, |path| path.stale));
                 self.adj_in.mark_stale(family);
-                let bound = now + self.stale_time;
+                let bound = now + self.config.stale_time;
                 let deadline = bound.min(now + restart_time);
                 self.stale_until.insert(family, StaleUntil { deadline, bound, kept: false, released: false });
             } else {
@@ -163,7 +194,7 @@ impl PeerState {
         if self.stale_until.get(&family).is_some_and(|until| until.kept) {
             return;
         }
-        let bound = now + self.stale_time;
+        let bound = now + self.config.stale_time;
         self.stale_until.insert(family, StaleUntil { deadline: bound, bound, kept: false, released: false });
     }
 
@@ -201,7 +232,7 @@ impl PeerState {
         let mut counts = PeerCounts { end_of_rib: self.all_received(), ..PeerCounts::default() };
         for (_, path) in self.adj_in.iter() {
             counts.received += 1;
-            counts.accepted += usize::from(!path.own_next_hop);
+            counts.accepted += usize::from(path.held.is_none());
             counts.stale += usize::from(path.stale);
         }
         counts.received += self.adj_in.refused();

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::guard;
+use super::guard::Guards;
+use super::model::Attributes;
 use super::peer::PeerState;
 use super::{Rib, RibConfig};
 
@@ -40,16 +41,22 @@ impl Rib {
     /// Takes out the stored paths that the guards refuse now.
     fn remove_refused(&mut self) -> BTreeSet<IpNet> {
         let Self { peers, config, .. } = self;
-        let (import, router_id) = (&config.import, config.router_id);
+        let RibConfig { import, service_ranges, router_id, .. } = &*config;
         let mut touched = BTreeSet::new();
         for peer in peers.values_mut() {
             let Some(session) = &peer.session else { continue };
+            let next_hop_peer = peer.config.next_hop_peer;
+            let guards = Guards { import, service_ranges, next_hop_peer, router_id: *router_id };
             touched.extend(peer.adj_in.remove_if(|prefix, path| {
                 let attributes = &path.attributes;
-                guard::check_attributes(import, attributes, session, router_id)
-                    .and_then(|()| guard::check_prefix(import, *prefix, attributes.next_hop, session))
+                guards
+                    .check_attributes(attributes, session)
+                    .and_then(|()| guards.check_prefix(*prefix, attributes.next_hop, session))
                     .is_err()
             }));
+            let own = &self.own;
+            let judge = |prefix, attributes: &Attributes| own.judge(import, prefix, attributes);
+            touched.extend(peer.adj_in.recheck_held(judge));
         }
         touched
     }

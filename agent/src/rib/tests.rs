@@ -1,7 +1,9 @@
 //! The RIB as a whole: guards, bounds, restarts, readiness. Against a naive model: [`model_check`].
 
 mod graceful_restart;
+mod hostile;
 mod last_known;
+mod limits;
 mod model_check;
 
 use std::collections::BTreeSet;
@@ -12,10 +14,14 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use super::guard::Refusal;
+use super::limit::PrefixLimit;
 use super::model::{AsSegment, Attributes, Nlri, Origin, PeerId, PeerInfo, RibEvent};
+use super::multipath::MaximumPaths;
+use super::own::Own;
 use super::peer::PeerConfig;
+use super::policy::{Policy, Settings};
 use super::{PeerCounts, Rib, RibConfig};
-use crate::config::model::{Import, PrefixRange};
+use crate::config::model::{Import, NextHopPeer, PrefixRange};
 use crate::netlink::model::Family;
 
 const STALE_TIME: Duration = Duration::from_mins(5);
@@ -31,21 +37,34 @@ fn prefix(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
+fn both(paths: usize) -> MaximumPaths {
+    MaximumPaths { ebgp: paths, ibgp: paths }
+}
+
+fn peer_config(max_prefixes: usize) -> PeerConfig {
+    PeerConfig {
+        limit: PrefixLimit::discard(max_prefixes),
+        stale_time: STALE_TIME,
+        policy: Policy::default(),
+        next_hop_peer: NextHopPeer::Accept,
+        stand_in: Some(LOCAL_AS),
+    }
+}
+
 fn config(peers: &[u8]) -> RibConfig {
     let range = |text: &str, min, max| PrefixRange { prefix: prefix(text), min, max };
-    let of_peer = |number: &u8| {
-        (peer(*number), PeerConfig { max_prefixes: 1000, stale_time: STALE_TIME, stand_in: Some(LOCAL_AS) })
-    };
+    let of_peer = |number: &u8| (peer(*number), peer_config(1000));
     RibConfig {
         router_id: Ipv4Addr::new(10, 0, 0, 200),
         peers: peers.iter().map(of_peer).collect(),
         import: Import {
             prefixes: vec![range("10.233.0.0/16", 16, 32), range("fd00:10::/32", 48, 128)],
             next_hops: vec![prefix("10.0.0.0/16"), prefix("fd00::/64")],
-            own_blocks: vec![],
             max_paths_per_prefix: 8,
+            ..Import::default()
         },
-        maximum_paths: 8,
+        service_ranges: vec![],
+        maximum_paths: both(8),
         keep_last_known: Duration::ZERO,
         startup_time: STARTUP_TIME,
     }
@@ -76,6 +95,8 @@ fn attributes(next_hop: &str) -> Arc<Attributes> {
         originator_id: None,
         cluster_list: vec![],
         communities: vec![],
+        large_communities: vec![],
+        settings: Settings::default(),
     })
 }
 
@@ -88,7 +109,7 @@ struct Lab {
 impl Lab {
     fn new(config: RibConfig) -> Self {
         let now = Instant::now();
-        Self { rib: Rib::new(config, BTreeSet::new(), now), now }
+        Self { rib: Rib::new(config, Own::default(), now), now }
     }
 
     /// One peer that is up.
@@ -194,16 +215,16 @@ fn a_refused_announcement_withdraws_what_was_accepted_before() {
 #[test]
 fn own_next_hops_are_left_out_for_as_long_as_they_are_own() {
     let mut lab = Lab::up();
-    let own = |list: &[u8]| list.iter().map(|number| peer(*number)).collect::<BTreeSet<IpAddr>>();
+    let own = |list: &[u8]| list.iter().map(|number| IpNet::from(peer(*number))).collect::<Own>();
     lab.announce(1, 1, &[A], "10.0.0.11");
     lab.announce(1, 2, &[A, B], "10.0.0.12");
-    assert_eq!(names(&lab.rib.set_own_addresses(own(&[12]))), [A, B]);
+    assert_eq!(names(&lab.rib.set_own(own(&[12]))), [A, B]);
     assert_eq!(lab.next_hops(A), ["10.0.0.11"]);
     assert_eq!(lab.next_hops(B), [""; 0]);
     assert_eq!(lab.counts(1), PeerCounts { received: 3, accepted: 1, ..PeerCounts::default() });
     lab.announce(1, 3, &[B], "10.0.0.12");
     assert_eq!(lab.rib.filtered()[&Refusal::NextHopOwn], 1, "counted when announced");
-    assert_eq!(names(&lab.rib.set_own_addresses(own(&[]))), [A, B]);
+    assert_eq!(names(&lab.rib.set_own(own(&[]))), [A, B]);
     assert_eq!(lab.next_hops(A), ["10.0.0.11", "10.0.0.12"]);
 }
 
@@ -211,7 +232,7 @@ fn own_next_hops_are_left_out_for_as_long_as_they_are_own() {
 fn bounds_keep_what_came_first() {
     let mut config = config(&[1]);
     config.import.max_paths_per_prefix = 2;
-    config.peers.get_mut(&peer(1)).unwrap().max_prefixes = 3;
+    config.peers.insert(peer(1), peer_config(3));
     let mut lab = Lab::new(config);
     lab.handle(RibEvent::PeerUp(session(1)));
     for path_id in [5, 4, 3] {
@@ -292,7 +313,7 @@ fn a_large_table_from_two_peers() {
     let mut config = config(&[1, 2]);
     config.import.prefixes = vec![PrefixRange { prefix: prefix("11.0.0.0/8"), min: 24, max: 32 }];
     for peer in config.peers.values_mut() {
-        peer.max_prefixes = 100_000;
+        *peer = peer_config(100_000);
     }
     let mut lab = Lab::new(config);
     let prefixes: Vec<IpNet> = (0..100_000_u32)

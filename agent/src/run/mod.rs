@@ -90,7 +90,7 @@ impl Agent {
         let query = Query::new().context("netlink socket for lookups")?;
         let mut problems = Vec::new();
         let routing = match &config.bgp {
-            Some(bgp) => Some(Routing::start(bgp, &config.kernel, monitor.state(), now)?),
+            Some(bgp) => Some(Routing::start(&config, bgp, monitor.state(), now)?),
             None => None,
         };
         let forwarding = match &config.datapath {

@@ -28,7 +28,7 @@ impl Agent {
         let diff = diff(&self.config, &new);
         let mut report = describe(&diff);
         if let (Some(routing), Some(bgp)) = (&mut self.routing, &new.bgp) {
-            report.problems = routing.reload(bgp, &diff)?;
+            report.problems = routing.reload(&new, bgp, &diff)?;
         }
         if diff.datapath
             && let Err(problem) = self.restart_forwarding(&new)

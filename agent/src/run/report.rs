@@ -189,6 +189,7 @@ fn peer_status(session: &SessionStatus, routing: &Routing) -> PeerStatus {
     let now = Instant::now();
     let kept = routing.rib.kept().find(|(peer, ..)| *peer == session.address);
     let names = |families: &[Family]| families.iter().map(|family| family.name().to_owned()).collect();
+    let limit = routing.rib.limit_status(&session.address).unwrap_or_default();
     PeerStatus {
         state: session.state.to_string(),
         uptime_seconds: session.uptime.map(|uptime| uptime.as_secs()),
@@ -196,6 +197,8 @@ fn peer_status(session: &SessionStatus, routing: &Routing) -> PeerStatus {
         received: counts.received,
         accepted: counts.accepted,
         stale: counts.stale,
+        max_prefixes: limit.paths,
+        near_max_prefixes: limit.near,
         end_of_rib: session.synchronized(),
         hold_seconds: session.hold_time.map(|hold| hold.as_secs()),
         updates: session.updates,
@@ -210,6 +213,15 @@ fn peer_status(session: &SessionStatus, routing: &Routing) -> PeerStatus {
         kept_seconds: kept.map(|(.., until)| until.saturating_duration_since(now).as_secs()),
         ..PeerStatus::new(&session.name, session.address, session.remote_as)
     }
+}
+
+/// A peer that is near the bound on its paths.
+fn near_limit(session: &SessionStatus, routing: &Routing) -> Option<String> {
+    let limit = routing.rib.limit_status(&session.address).filter(|limit| limit.near)?;
+    Some(format!(
+        "{} ({}) announces {} paths of {} at most: raise its max_prefixes if they are wanted",
+        session.name, session.address, limit.used, limit.paths
+    ))
 }
 
 /// Sessions that are not up, and routes that the kernel does not take.
@@ -232,6 +244,7 @@ fn routing_problems(routing: &Routing) -> Vec<String> {
              AS was lost"
         )
     }));
+    problems.extend(routing.speaker.sessions().iter().filter_map(|session| near_limit(session, routing)));
     let errors = routing.reconciler.counts().errors;
     if errors > 0 {
         problems.push(format!("{errors} routes are not in the kernel, `underpass routes` says why"));

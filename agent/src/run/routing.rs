@@ -2,26 +2,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::bgp::{OrderError, ReconfigureError, ShutdownKind, Speaker, StartError};
+use crate::config::Config;
 use crate::config::diff::{Depth, Diff, Fate, PeerDiff};
-use crate::config::model::{Bgp, Kernel};
+use crate::config::model::Bgp;
 use crate::netlink::apply::Part;
 use crate::netlink::dump;
 use crate::netlink::model::{Delta, State};
 use crate::netlink::requests::{RequestError, Requests};
 use crate::netlink::route_writer::RouteWriter;
 use crate::reconcile::kernel::{KernelReconciler, Ownership, RouteTarget, plan};
+use crate::rib::limit::Order;
 use crate::rib::model::{PeerId, RibEvent};
+use crate::rib::own::Own;
 use crate::rib::{Rib, RibConfig};
 
 /// Events that sessions may have under way; a full channel holds the peers back (TCP does the rest).
 const EVENTS: usize = 1024;
+/// Pause before a session that had no room for an order is told again.
+const BUSY: Duration = Duration::from_millis(100);
 /// Operations per write: the loop looks at notifications, leases and requests in between.
 const BATCH: usize = 2048;
 
@@ -48,6 +52,8 @@ pub struct Routing {
     /// Where each of our kernel routes stands.
     pub reconciler: KernelReconciler,
     events: mpsc::Receiver<RibEvent>,
+    /// What the RIB wants of sessions that were busy.
+    orders: Vec<Order>,
     writer: RouteWriter,
 }
 
@@ -56,15 +62,16 @@ impl Routing {
     ///
     /// # Errors
     /// A listening address is taken, or netlink sockets cannot be opened.
-    pub fn start(bgp: &Bgp, kernel: &Kernel, state: &State, now: Instant) -> Result<Self, RoutingError> {
+    pub fn start(config: &Config, bgp: &Bgp, state: &State, now: Instant) -> Result<Self, RoutingError> {
         let (sender, events) = mpsc::channel(EVENTS);
         let mut routing = Self {
             config: bgp.clone(),
             writer: RouteWriter::new()?,
-            rib: Rib::new(RibConfig::from(bgp), own_addresses(state), now),
-            reconciler: KernelReconciler::new(Ownership::from(kernel)),
+            rib: Rib::new(RibConfig::new(bgp, service_ranges(config)), own(state), now),
+            reconciler: KernelReconciler::new(Ownership::from(&config.kernel)),
             speaker: Speaker::start(bgp, sender)?,
             events,
+            orders: Vec::new(),
         };
         routing.kernel_changed(state, &Delta::full());
         Ok(routing)
@@ -88,7 +95,7 @@ impl Routing {
     /// Takes in what the kernel changed.
     pub fn kernel_changed(&mut self, state: &State, delta: &Delta) {
         if delta.full || !delta.interfaces.is_empty() {
-            let changed = self.rib.set_own_addresses(own_addresses(state));
+            let changed = self.rib.set_own(own(state));
             self.want(changed);
         }
         self.reconciler.on_kernel_changed(state, delta);
@@ -98,6 +105,7 @@ impl Routing {
     pub async fn work(&mut self, state: &State, now: Instant) {
         let changed = self.rib.tick(now);
         self.want(changed);
+        self.pass_orders_on();
         if self.rib.ready() {
             self.reconciler.allow_deletes(state);
         }
@@ -115,7 +123,7 @@ impl Routing {
     ///
     /// # Errors
     /// Why nothing was changed.
-    pub fn reload(&mut self, new: &Bgp, diff: &Diff) -> Result<Vec<String>, StartError> {
+    pub fn reload(&mut self, config: &Config, new: &Bgp, diff: &Diff) -> Result<Vec<String>, StartError> {
         Speaker::check(new)?;
         if diff.listen {
             self.speaker.listen_on(&new.listen)?;
@@ -129,7 +137,7 @@ impl Routing {
         self.speaker.arrange(&new.peers);
         self.config = new.clone();
         if diff.rib {
-            let changed = self.rib.reconfigure(RibConfig::from(new));
+            let changed = self.rib.reconfigure(RibConfig::new(new, service_ranges(config)));
             self.want(changed);
         }
         for change in &diff.peers {
@@ -176,7 +184,22 @@ impl Routing {
         if self.reconciler.has_work() {
             return Some(now);
         }
-        self.rib.next_deadline().into_iter().chain(self.reconciler.next_deadline()).min()
+        let again = (!self.orders.is_empty()).then(|| now + BUSY);
+        self.rib.next_deadline().into_iter().chain(self.reconciler.next_deadline()).chain(again).min()
+    }
+
+    /// Tells the sessions what the RIB wants of them. A session that is busy is told again later.
+    fn pass_orders_on(&mut self) {
+        self.orders.append(&mut self.rib.take_orders());
+        let speaker = &self.speaker;
+        self.orders.retain(|order| {
+            let Order::PrefixLimit { peer, family, limit, restart } = *order;
+            match speaker.prefix_limit(peer, family, limit, restart) {
+                Err(OrderError::Busy(_)) => true,
+                // A session that is no longer configured needs no order.
+                Ok(()) | Err(_) => false,
+            }
+        });
     }
 
     /// Ends the sessions. Routes stay unless `flush`.
@@ -211,6 +234,10 @@ async fn take_out(ours: Ownership, mut writer: RouteWriter) -> Result<(), Reques
     Ok(())
 }
 
-fn own_addresses(state: &State) -> BTreeSet<IpAddr> {
-    state.addresses.iter().map(|address| address.address.addr()).collect()
+fn service_ranges(config: &Config) -> &[ipnet::IpNet] {
+    config.datapath.as_ref().map_or(&[][..], |datapath| &datapath.service_ranges)
+}
+
+fn own(state: &State) -> Own {
+    state.addresses.iter().map(|address| address.address).collect()
 }

@@ -55,3 +55,75 @@ fn prefixes_outside_of_the_guards_are_counted_and_go_nowhere() {
         }
     }
 }
+
+/// Three that the guards let through.
+const THREE: &str = "route 10.233.64.0/26 blackhole; route 10.233.65.0/26 blackhole; \
+                     route 10.233.66.0/26 blackhole;";
+
+fn learned(agent: &Agent) -> Vec<String> {
+    let routes = agent.client().routes().expect("an answer").routes;
+    routes.iter().filter(|route| route.rib.is_some()).map(|route| route.prefix.to_string()).collect()
+}
+
+#[test]
+fn rules_of_the_peer_decide_about_what_the_guards_let_through() {
+    let Some(lab) = two_machines() else { return };
+    let marking = "bgp_community.add((64513, 7)); bgp_large_community.add((64513, 1, 2)); accept;";
+    let export = format!(
+        "ipv4 {{ import none; export filter {{ if net = 10.233.66.0/26 then {{ {marking} }} accept; }}; }};"
+    );
+    let config = bird(ROUTER_AS, THREE, "").replace("ipv4 { import none; export all; };", &export);
+    let _bird = Bird::start(&lab, NEIGHBOUR, Version::V2, &config).expect("BIRD 2");
+    let rules = "[[bgp.peers.rules]]\ncommunities = [\"64513:*\"]\nlarge_communities = [\"64513:1:2\"]\n\
+                 as_path = \"64513\"\nset_local_pref = 200\n\
+                 [[bgp.peers.rules]]\nprefix_set = \"one\"\nset_weight = 5\n\
+                 [bgp.prefix_sets]\none = [\"10.233.64.0/26\"]\n";
+    let mut agent = Agent::start(&lab, ROUTER, &(DATAPATH.to_owned() + &bgp(rules))).expect("started");
+    let status = wait::until("two routes are there", SOON, || {
+        agent.process().check()?;
+        ensure!(session(&agent, "neighbour")?.end_of_rib, "not yet");
+        let status = agent.client().status()?;
+        ensure!(status.kernel.as_ref().is_some_and(|kernel| kernel.synced == 2), "{:?}", status.kernel);
+        Ok(status)
+    })
+    .expect("a session with routes");
+    assert_eq!(status.bgp.expect("configured").filtered, [("policy".to_owned(), 1)].into());
+    assert_eq!(learned(&agent), ["10.233.64.0/26", "10.233.66.0/26"]);
+}
+
+#[test]
+fn a_peer_with_too_many_prefixes_is_sent_away_and_may_come_back() {
+    let Some(lab) = two_machines() else { return };
+    let _bird = Bird::start(&lab, NEIGHBOUR, Version::V2, &bird(ROUTER_AS, THREE, "")).expect("BIRD 2");
+    let limit = "max_prefixes = 2\nmax_prefixes_exceeded = \"restart\"\nmax_prefixes_restart = \"2s\"\n";
+    let mut agent = Agent::start(&lab, ROUTER, &(DATAPATH.to_owned() + &bgp(limit))).expect("started");
+    let peer = wait::until("the session has ended twice", SOON, || {
+        agent.process().check()?;
+        let peer = session(&agent, "neighbour")?;
+        ensure!(peer.flaps >= 2, "{peer:?}");
+        Ok(peer)
+    })
+    .expect("it comes back");
+    let error = peer.last_error.expect("said why");
+    assert!(error.contains("too many prefixes: sent NOTIFICATION 6/1"), "{error}");
+    let filtered = agent.client().status().expect("an answer").bgp.expect("configured").filtered;
+    assert_eq!(filtered.into_keys().collect::<Vec<_>>(), ["max-prefixes"]);
+}
+
+#[test]
+fn a_peer_near_its_bound_is_a_problem_to_look_at() {
+    let Some(lab) = two_machines() else { return };
+    let _bird = Bird::start(&lab, NEIGHBOUR, Version::V2, &bird(ROUTER_AS, THREE, "")).expect("BIRD 2");
+    let limit = "max_prefixes = 3\nmax_prefixes_exceeded = \"shutdown\"\n";
+    let agent = Agent::start(&lab, ROUTER, &(DATAPATH.to_owned() + &bgp(limit))).expect("started");
+    let peer = wait::until("all three are there", SOON, || {
+        let peer = session(&agent, "neighbour")?;
+        ensure!(peer.accepted == 3, "{peer:?}");
+        Ok(peer)
+    })
+    .expect("at the bound is not beyond it");
+    assert_eq!((peer.max_prefixes, peer.near_max_prefixes, peer.flaps), (3, true, 0));
+    let problems = agent.client().status().expect("an answer").problems;
+    let expected = "neighbour (10.0.0.2) announces 3 paths";
+    assert!(problems.iter().any(|problem| problem.contains(expected)), "{problems:?}");
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use underpass::bgp::{ShutdownKind, State};
 use underpass::netlink::model::Family;
 use underpass::rib::model::RibEvent;
-use underpass_tests::fake_peer::{KEEPALIVE, NOTIFICATION, Open, Received, message, update};
+use underpass_tests::fake_peer::{KEEPALIVE, NOTIFICATION, Open, PATIENCE, Received, message, update};
 
 use super::harness::*;
 
@@ -64,6 +64,37 @@ fn graceful_restart_keeps_routes_only_after_a_broken_connection() {
     drop(peer);
     assert_eq!(agent.peer_down(), [], "a peer without the capability has nothing kept");
     assert_eq!(agent.until("counted", |status| status.flaps == 3).flaps, 3);
+}
+
+#[test]
+fn too_many_prefixes_end_the_session_for_a_while() {
+    let place = Place(17);
+    let restarting = open().with_graceful_restart(120, false, [true, true]);
+    let (mut agent, listening, mut peer) = session(place, &restarting);
+    let pause = Duration::from_millis(1500);
+    let speaker = agent.speaker();
+    speaker.prefix_limit(place.peer(), Family::Ipv4, 20_000, Some(pause)).expect("an order");
+    assert_eq!(peer.expect_notification(), [6, 1, 0, 1, 1, 0, 0, 0x4e, 0x20]);
+    assert_eq!(peer.receive(), Received::Closed);
+    let ended = Instant::now();
+    assert_eq!(agent.peer_down(), [], "nothing is kept");
+
+    let mut peer = listening.accept();
+    let idle = ended.elapsed();
+    assert!(idle + Duration::from_millis(100) > pause && idle < pause + PATIENCE, "{idle:?}");
+    peer.establish(&open());
+    agent.peer_up();
+
+    agent.speaker().prefix_limit(place.peer(), Family::Ipv6, 7, None).expect("an order");
+    assert_eq!(peer.expect_notification(), [6, 1, 0, 2, 1, 0, 0, 0, 7]);
+    agent.peer_down();
+    let status = agent.until("down", |status| status.is_down);
+    assert_eq!(status.state, State::Idle);
+    let error = status.last_error.expect("said why");
+    assert!(error.contains("too many prefixes"), "{error}");
+    agent.speaker().up(place.peer()).expect("an order");
+    listening.accept().establish(&open());
+    agent.peer_up();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use underpass::bgp::{SessionStatus, ShutdownKind, Speaker};
-use underpass::config::model::{Bgp, Import, Peer};
+use underpass::config::model::{Bgp, Peer};
 use underpass::netlink::model::Family;
 use underpass::rib::model::{Nlri, PeerInfo, RibEvent};
 use underpass_tests::fake_peer::{FakePeer, Listening, Open, PATIENCE};
@@ -36,9 +36,6 @@ impl Place {
     /// A peer that is dialled at `port` and keeps its own hold time short.
     pub fn config(self, port: u16) -> Bgp {
         Bgp {
-            local_as: OUR_AS,
-            router_id: OUR_ID,
-            listen: Vec::new(),
             peers: vec![Peer {
                 name: "peer".to_owned(),
                 port,
@@ -49,14 +46,7 @@ impl Place {
                 max_prefixes: 10_000,
                 ..Peer::new(self.peer(), PEER_AS)
             }],
-            import: Import {
-                prefixes: Vec::new(),
-                next_hops: Vec::new(),
-                own_blocks: Vec::new(),
-                max_paths_per_prefix: 16,
-            },
-            maximum_paths: 8,
-            keep_last_known: Duration::from_hours(1),
+            ..Bgp::new(OUR_AS, OUR_ID)
         }
     }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use underpass::rib::model::{AsSegment, Attributes, Nlri, Origin};
+use underpass::rib::policy::Settings;
 use underpass_tests::fake_peer::{self, message, update};
 
 use super::harness::{AS_PATH, NEXT_HOP, ORIGIN, PEER_AS, nlri};
@@ -40,6 +41,7 @@ pub enum Kept {
     Originator([u8; 4]),
     Clusters(&'static [[u8; 4]]),
     Communities(&'static [u32]),
+    LargeCommunities(&'static [[u32; 3]]),
     AsPath(&'static [&'static [u32]]),
     NextHop([u8; 4]),
     Origin(Origin),
@@ -176,6 +178,8 @@ pub fn attributes(ipv6: bool, kept: &[Kept]) -> Attributes {
         originator_id: None,
         cluster_list: Vec::new(),
         communities: Vec::new(),
+        large_communities: Vec::new(),
+        settings: Settings::default(),
     };
     for attribute in kept {
         put(&mut attributes, attribute);
@@ -193,6 +197,7 @@ fn put(attributes: &mut Attributes, kept: &Kept) {
         Kept::AsPath(path) => {
             attributes.as_path = path.iter().map(|list| AsSegment::Sequence(list.to_vec())).collect();
         }
+        Kept::LargeCommunities(list) => attributes.large_communities = list.to_vec(),
         Kept::NextHop(address) => attributes.next_hop = IpAddr::from(*address),
         Kept::Origin(origin) => attributes.origin = *origin,
     }

@@ -129,6 +129,8 @@ fn responses() -> Vec<Response> {
         received: 1,
         accepted: 1,
         stale: 0,
+        max_prefixes: 20_000,
+        near_max_prefixes: false,
         end_of_rib: true,
         hold_seconds: Some(90),
         updates: 1,

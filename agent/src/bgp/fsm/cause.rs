@@ -23,6 +23,8 @@ pub enum Cause {
     AdminDown(Notification),
     /// Our operator reset it.
     AdminReset(Notification),
+    /// The peer sent more than its bound.
+    PrefixLimit(Notification),
 }
 
 /// What to wait for before the next attempt.
@@ -43,16 +45,22 @@ impl Cause {
             Self::Sent(notification) | Self::Received(notification) => {
                 notification_is_restart && !notification.is_hard_reset()
             }
-            Self::Dial(_) | Self::AdminDown(_) | Self::AdminReset(_) => false,
+            Self::Dial(_) | Self::AdminDown(_) | Self::AdminReset(_) | Self::PrefixLimit(_) => false,
         }
+    }
+
+    /// What we wanted ourselves and for good: nothing that the peer said is kept.
+    pub(super) const fn is_final(&self) -> bool {
+        matches!(self, Self::AdminDown(_) | Self::PrefixLimit(_))
     }
 
     /// What to tell the peer.
     pub(super) const fn farewell(&self) -> Option<&Notification> {
         match self {
-            Self::Sent(notification) | Self::AdminDown(notification) | Self::AdminReset(notification) => {
-                Some(notification)
-            }
+            Self::Sent(notification)
+            | Self::AdminDown(notification)
+            | Self::AdminReset(notification)
+            | Self::PrefixLimit(notification) => Some(notification),
             _ => None,
         }
     }
@@ -66,7 +74,8 @@ impl Cause {
             | Self::Lost(_)
             | Self::Replaced
             | Self::AdminDown(_)
-            | Self::AdminReset(_) => Pause::Retry,
+            | Self::AdminReset(_)
+            | Self::PrefixLimit(_) => Pause::Retry,
             Self::Sent(sent) => match (sent.code, sent.subcode) {
                 (notification::HOLD_TIMER_EXPIRED | notification::SEND_HOLD_TIMER_EXPIRED, _)
                 | (notification::CEASE, notification::COLLISION) => Pause::Retry,
@@ -92,6 +101,9 @@ impl fmt::Display for Cause {
             Self::Received(notification) => write!(f, "received NOTIFICATION {notification}"),
             Self::Replaced => f.write_str("the peer opened a new connection: it restarted"),
             Self::AdminDown(notification) => write!(f, "taken down here: sent {notification}"),
+            Self::PrefixLimit(notification) => {
+                write!(f, "too many prefixes: sent NOTIFICATION {notification}")
+            }
             Self::AdminReset(notification) => write!(f, "reset here: sent {notification}"),
         }
     }

@@ -1,6 +1,7 @@
 //! What the machine is told.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::bgp::capabilities::Settings;
 use crate::bgp::notification::Notification;
@@ -39,6 +40,16 @@ pub enum Event {
         /// End what is in use: Cease, Other Configuration Change. The RIB keeps the paths until they are
         /// announced again.
         reset: bool,
+    },
+    /// The peer sends more than its bound: Cease, Maximum Number of Prefixes Reached. The RIB forgets the peer's
+    /// paths.
+    PrefixLimit {
+        /// Family of the first prefix beyond the bound.
+        family: Family,
+        /// The bound.
+        limit: u32,
+        /// Stay idle for this long; `None`: until [`Event::Start`].
+        restart: Option<Duration>,
     },
     /// A TCP connection is there.
     Connected {

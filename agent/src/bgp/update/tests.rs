@@ -15,6 +15,11 @@ const LOCAL_PREF: &[u8] = &[0x40, 5, 4, 0x80, 0, 0, 1];
 const COMMUNITIES: &[u8] = &[0xc0, 8, 4, 0xfc, 0, 0, 9];
 const ORIGINATOR: &[u8] = &[0x80, 9, 4, 10, 0, 0, 3];
 const CLUSTERS: &[u8] = &[0x80, 10, 8, 1, 1, 1, 1, 2, 2, 2, 2];
+/// 4200000000:1:2, 3:4:5, and the first again.
+const LARGE: &[u8] = &[
+    0xc0, 32, 36, 0xfa, 0x56, 0xea, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 5, 0xfa,
+    0x56, 0xea, 0, 0, 0, 0, 1, 0, 0, 0, 2,
+];
 /// 10.64.1.0/26 and 10.64.2.0/24.
 const NLRI: &[u8] = &[26, 10, 64, 1, 0, 24, 10, 64, 2];
 /// `fd00:1::/48` via `fd00::5`.
@@ -73,6 +78,8 @@ fn attributes() -> Attributes {
         originator_id: None,
         cluster_list: vec![],
         communities: vec![],
+        large_communities: vec![],
+        settings: Settings::default(),
     }
 }
 
@@ -104,6 +111,7 @@ fn well_formed_updates() {
         originator_id: Some(Ipv4Addr::new(10, 0, 0, 3)),
         cluster_list: vec![Ipv4Addr::new(1, 1, 1, 1), Ipv4Addr::new(2, 2, 2, 2)],
         communities: vec![0xfc00_0009],
+        large_communities: vec![[4_200_000_000, 1, 2], [3, 4, 5]],
         ..attributes()
     };
     let seen_from_outside =
@@ -122,7 +130,17 @@ fn well_formed_updates() {
             name: "all attributes from an internal peer, LOCAL_PREF with its highest bit",
             kind: INTERNAL,
             withdrawn: &[],
-            attributes: &[ORIGIN, AS_PATH, NEXT_HOP, MED, LOCAL_PREF, COMMUNITIES, ORIGINATOR, CLUSTERS],
+            attributes: &[
+                ORIGIN,
+                AS_PATH,
+                NEXT_HOP,
+                MED,
+                LOCAL_PREF,
+                COMMUNITIES,
+                ORIGINATOR,
+                CLUSTERS,
+                LARGE,
+            ],
             nlri: NLRI,
             expected: vec![announce(full, both())],
         },
@@ -130,7 +148,17 @@ fn well_formed_updates() {
             name: "three of them count for nothing from an external peer",
             kind: EXTERNAL,
             withdrawn: &[],
-            attributes: &[ORIGIN, AS_PATH, NEXT_HOP, MED, LOCAL_PREF, COMMUNITIES, ORIGINATOR, CLUSTERS],
+            attributes: &[
+                ORIGIN,
+                AS_PATH,
+                NEXT_HOP,
+                MED,
+                LOCAL_PREF,
+                COMMUNITIES,
+                ORIGINATOR,
+                CLUSTERS,
+                LARGE,
+            ],
             nlri: NLRI,
             expected: vec![announce(seen_from_outside, both())],
         },

@@ -82,6 +82,8 @@ pub struct ParsedAttributes {
     pub cluster_list: Vec<Ipv4Addr>,
     /// COMMUNITIES.
     pub communities: Vec<u32>,
+    /// `LARGE_COMMUNITY` (RFC 8092), one of each.
+    pub large_communities: Vec<[u32; 3]>,
 }
 
 /// An error in an UPDATE that does not reset the session by itself.
@@ -248,6 +250,13 @@ fn take(attribute: PathAttribute, families: &[Family], parsed: &mut Parsed) {
         PathAttribute::ClusterList(list) => attributes.cluster_list = list,
         PathAttribute::Communities(list) | PathAttribute::CommunitiesPartial(list) => {
             attributes.communities = list;
+        }
+        PathAttribute::LargeCommunities(list) | PathAttribute::LargeCommunitiesPartial(list) => {
+            let parts = |c: codec::LargeCommunity| [c.global_admin, c.local_data1, c.local_data2];
+            attributes.large_communities = list.into_iter().map(parts).collect();
+            // RFC 8092 §5.
+            attributes.large_communities.sort_unstable();
+            attributes.large_communities.dedup();
         }
         PathAttribute::MpReachNlri(reach) => match family_of(reach.afi, reach.safi) {
             Some(family) if families.contains(&family) => {

@@ -142,6 +142,8 @@ fn peers_in_a_terminal_have_a_ruled_header() {
         received: 14,
         accepted: 13,
         stale: 0,
+        max_prefixes: 20_000,
+        near_max_prefixes: false,
         end_of_rib: true,
         hold_seconds: Some(90),
         updates: 9,

@@ -8,15 +8,15 @@ fn problems(text: &str) -> Vec<String> {
 }
 
 /// [`GATEWAY`] with one line replaced, or with lines added after one.
-fn gateway(line: &str, replacement: &str) -> String {
+pub(super) fn gateway(line: &str, replacement: &str) -> String {
     assert_eq!(GATEWAY.matches(line).count(), 1, "{line}");
     GATEWAY.replace(line, replacement)
 }
 
 /// Name, text, and all problems.
-type Case = (&'static str, String, &'static [&'static str]);
+pub(super) type Case = (&'static str, String, &'static [&'static str]);
 
-fn check(cases: &[Case]) {
+pub(super) fn check(cases: &[Case]) {
     for (name, text, expected) in cases {
         assert_eq!(problems(text), *expected, "{name}");
     }
@@ -51,7 +51,7 @@ fn keys_and_types() {
             "unknown key, nothing like it",
             gateway("router_id", "password = \"secret\"\nrouter_id"),
             &[
-                "8:1: bgp.password: unknown key; remove it (known here: import, keep_last_known, listen, local_as, maximum_paths, peers, router_id)",
+                "8:1: bgp.password: unknown key; remove it (known here: import, keep_last_known, listen, local_as, maximum_paths, maximum_paths_ebgp, maximum_paths_ibgp, peers, prefix_sets, router_id)",
             ],
         ),
         (
@@ -453,6 +453,13 @@ fn import_values() {
             gateway("[\"172.20.0.0/24\"]", "[\"2001:db8::/64\"]"),
             &[
                 "16:13: bgp.import.next_hops: no IPv4 network, so that nothing of \"ipv4-unicast\" is accepted; add the underlay's IPv4 network",
+            ],
+        ),
+        (
+            "a range in an encapsulated pool",
+            gateway("next_hops", "encapsulated = [\"10.233.0.0/16\"]\nnext_hops"),
+            &[
+                "15:13: warning: bgp.import.prefixes[0]: inside of the encapsulated pool 10.233.0.0/16, so that nothing is accepted; remove one of them",
             ],
         ),
         (

@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 
+use super::super::policy::Settings;
 use super::*;
 
 /// A path of which every test changes what it is about.
@@ -23,6 +24,8 @@ fn path(peer: u8) -> Given {
             originator_id: None,
             cluster_list: vec![],
             communities: vec![],
+            large_communities: vec![],
+            settings: Settings::default(),
         },
         peer,
         external: false,
@@ -74,6 +77,40 @@ fn steps_that_cut_the_equal_cost_set() {
         Case { name: "nothing", given: vec![], expected: vec![] },
         Case { name: "alone", given: vec![path(1)], expected: vec![1] },
         Case { name: "equal in all", given: vec![path(2), path(1)], expected: vec![1, 2] },
+        Case {
+            name: "0: higher weight, though its local preference is lower",
+            given: vec![
+                with(1, |g| g.attributes.local_pref = Some(500)),
+                with(2, |g| g.attributes.settings.weight = 1),
+                with(3, |g| {
+                    g.attributes.settings.weight = 2;
+                    g.attributes.local_pref = Some(1);
+                }),
+            ],
+            expected: vec![3],
+        },
+        Case {
+            name: "1: the local preference that policy set, in place of the one announced",
+            given: vec![
+                with(1, |g| {
+                    g.attributes.local_pref = Some(500);
+                    g.attributes.settings.local_pref = Some(90);
+                }),
+                path(2),
+            ],
+            expected: vec![2],
+        },
+        Case {
+            name: "1: the one that policy set counts for an external peer too",
+            given: vec![
+                with(1, |g| g.external = true),
+                with(2, |g| {
+                    g.external = true;
+                    g.attributes.settings.local_pref = Some(101);
+                }),
+            ],
+            expected: vec![2],
+        },
         Case {
             name: "1: higher local preference, though its path is longer",
             given: vec![

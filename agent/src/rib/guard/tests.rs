@@ -1,4 +1,7 @@
+use std::collections::BTreeSet;
+
 use super::super::model::Origin;
+use super::super::policy::Settings;
 use super::*;
 use crate::config::model::PrefixRange;
 
@@ -12,8 +15,14 @@ fn import() -> Import {
         ],
         next_hops: vec!["10.0.0.0/16".parse().unwrap(), "fd00::/64".parse().unwrap()],
         own_blocks: vec!["10.233.71.64/26".parse().unwrap()],
-        max_paths_per_prefix: 8,
+        ..Import::default()
     }
+}
+
+const CONFIGURED: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 201);
+
+fn guards(import: &Import) -> Guards<'_> {
+    Guards { import, service_ranges: &[], next_hop_peer: NextHopPeer::Accept, router_id: CONFIGURED }
 }
 
 fn session() -> PeerInfo {
@@ -41,6 +50,8 @@ fn attributes(change: impl FnOnce(&mut Attributes)) -> Attributes {
         originator_id: Some(Ipv4Addr::new(10, 0, 0, 5)),
         cluster_list: vec![Ipv4Addr::new(244, 0, 0, 1)],
         communities: vec![],
+        large_communities: vec![],
+        settings: Settings::default(),
     };
     change(&mut attributes);
     attributes
@@ -48,7 +59,6 @@ fn attributes(change: impl FnOnce(&mut Attributes)) -> Attributes {
 
 #[test]
 fn shared_attributes() {
-    let configured = Ipv4Addr::new(10, 0, 0, 201);
     let cases: Vec<(&str, Attributes, Result<(), Refusal>)> = vec![
         ("of another node", attributes(|_| {}), Ok(())),
         (
@@ -73,12 +83,12 @@ fn shared_attributes() {
         ),
         (
             "ORIGINATOR_ID is the configured identifier",
-            attributes(|a| a.originator_id = Some(configured)),
+            attributes(|a| a.originator_id = Some(CONFIGURED)),
             Err(Refusal::OriginatorLoop),
         ),
         (
             "our identifier in CLUSTER_LIST",
-            attributes(|a| a.cluster_list.push(configured)),
+            attributes(|a| a.cluster_list.push(CONFIGURED)),
             Err(Refusal::ClusterLoop),
         ),
         (
@@ -88,7 +98,7 @@ fn shared_attributes() {
         ),
     ];
     for (name, given, expected) in cases {
-        assert_eq!(check_attributes(&import(), &given, &session(), configured), expected, "{name}");
+        assert_eq!(guards(&import()).check_attributes(&given, &session()), expected, "{name}");
     }
 }
 
@@ -100,7 +110,8 @@ fn prefixes_with_their_next_hop() {
     };
     let v4_only = PeerInfo { families: vec![Family::Ipv4], ..session() };
     let mut inside = import();
-    inside.prefixes.push(PrefixRange { prefix: "10.0.0.0/8".parse().unwrap(), min: 8, max: 32 });
+    inside.prefixes = vec![PrefixRange { prefix: "10.0.0.0/8".parse().unwrap(), min: 8, max: 32 }];
+    inside.next_hops = vec!["10.0.0.0/8".parse().unwrap()];
     let cases: Vec<Case<'_>> = vec![
         ("pod block", import(), session(), "10.233.70.0/26", "10.0.0.5", Ok(())),
         ("shortest allowed", import(), session(), "10.233.70.0/24", "10.0.0.5", Ok(())),
@@ -130,7 +141,8 @@ fn prefixes_with_their_next_hop() {
         ("IPv6 default route", import(), session(), "::/0", "fd00::5", Err(DefaultRoute)),
     ];
     for (name, import, session, prefix, next_hop, expected) in cases {
-        let got = check_prefix(&import, prefix.parse().unwrap(), next_hop.parse().unwrap(), &session);
+        let (prefix, next_hop) = (prefix.parse().unwrap(), next_hop.parse().unwrap());
+        let got = guards(&import).check_prefix(prefix, next_hop, &session);
         assert_eq!(got, expected, "{name}");
     }
 }
@@ -145,8 +157,11 @@ fn default_route_needs_a_range_of_its_own() {
     for (name, min, max, expected) in cases {
         let mut import = import();
         import.prefixes = vec![PrefixRange { prefix: "0.0.0.0/0".parse().unwrap(), min, max }];
-        let got =
-            check_prefix(&import, "0.0.0.0/0".parse().unwrap(), "10.0.0.5".parse().unwrap(), &session());
+        let got = guards(&import).check_prefix(
+            "0.0.0.0/0".parse().unwrap(),
+            "10.0.0.5".parse().unwrap(),
+            &session(),
+        );
         assert_eq!(got, expected, "{name}");
     }
 }

@@ -77,7 +77,7 @@ fn only_the_families_in_question() {
 #[test]
 fn a_new_identifier_decides_anew() {
     let mut config = config(&[1, 2]);
-    config.maximum_paths = 1;
+    config.maximum_paths = both(1);
     let mut lab = Lab::new(config);
     for number in [1, 2] {
         lab.handle(RibEvent::PeerUp(session(number)));
@@ -96,7 +96,7 @@ fn a_new_identifier_decides_anew() {
 fn new_path_identifiers_find_room_beside_the_stale_paths() {
     let mut config = config(&[1]);
     config.import.max_paths_per_prefix = 2;
-    config.peers.get_mut(&peer(1)).unwrap().max_prefixes = 3;
+    config.peers.insert(peer(1), peer_config(3));
     let mut lab = Lab::new(config);
     lab.handle(RibEvent::PeerUp(session(1)));
     let announce = |lab: &mut Lab, identifiers: [u32; 3]| {

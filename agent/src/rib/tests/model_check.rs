@@ -4,10 +4,30 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::model::{Peer, Rule, RuleAction};
 
 const PEERS: [u8; 3] = [1, 2, 3];
 const PREFIXES: [&str; 4] = ["10.233.1.0/24", "10.233.2.0/24", "192.0.2.0/24", "fd00:10:1::/64"];
 const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
+
+/// Communities that the peers' rules are about.
+const WEIGHTED: u32 = 1;
+const PREFERRED: u32 = 2;
+const REJECTED: u32 = 3;
+
+fn rules() -> Policy {
+    let rule = |community: u32| Rule {
+        communities: vec![format!("0:{community}").parse().unwrap()],
+        ..Rule::default()
+    };
+    let rules = vec![
+        Rule { set_weight: Some(1), ..rule(WEIGHTED) },
+        Rule { set_local_pref: Some(101), ..rule(PREFERRED) },
+        Rule { action: RuleAction::Reject, ..rule(REJECTED) },
+    ];
+    let accept = Some(RuleAction::Accept);
+    Policy::new(&Peer { rules, rules_default: accept, ..Peer::new(peer(1), LOCAL_AS) }, &[].into())
+}
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -37,8 +57,9 @@ fn any_attributes() -> impl Strategy<Value = Attributes> {
     ];
     let id = prop::option::of((1..4_u8).prop_map(|n| Ipv4Addr::new(10, 0, 0, n)));
     let small = || prop::option::of(0..2_u32);
-    (next_hop, path, small(), prop::option::of(99..102_u32), id, 0..2_usize, 0..4_u8).prop_map(
-        |(next_hop, as_path, med, local_pref, originator_id, clusters, origin)| Attributes {
+    let community = prop::sample::select(vec![0, 0, 0, WEIGHTED, PREFERRED, REJECTED]);
+    (next_hop, path, small(), prop::option::of(99..102_u32), id, 0..2_usize, 0..4_u8, community).prop_map(
+        |(next_hop, as_path, med, local_pref, originator_id, clusters, origin, community)| Attributes {
             origin: if origin == 0 { Origin::Egp } else { Origin::Igp },
             as_path,
             next_hop,
@@ -46,7 +67,9 @@ fn any_attributes() -> impl Strategy<Value = Attributes> {
             local_pref,
             originator_id,
             cluster_list: vec![Ipv4Addr::LOCALHOST; clusters],
-            communities: vec![],
+            communities: vec![community],
+            large_communities: vec![],
+            settings: Settings::default(),
         },
     )
 }
@@ -170,6 +193,7 @@ fn acceptable(session: &PeerInfo, attributes: &Attributes, prefix: IpNet) -> boo
         && prefix.to_string() != "192.0.2.0/24"
         && Family::of(attributes.next_hop) == family
         && !has_own_as
+        && !attributes.communities.contains(&REJECTED)
 }
 
 struct Naive {
@@ -180,7 +204,14 @@ struct Naive {
 
 impl Naive {
     fn preference(&self) -> u32 {
+        if self.attributes.communities.contains(&PREFERRED) {
+            return 101;
+        }
         if self.session.external { 100 } else { self.attributes.local_pref.unwrap_or(100) }
+    }
+
+    fn weight(&self) -> bool {
+        self.attributes.communities.contains(&WEIGHTED)
     }
 
     fn length(&self) -> usize {
@@ -207,17 +238,18 @@ impl Naive {
     /// Whether the path is out of the race because of another one in it.
     fn loses_to(&self, other: &Self, step: usize) -> bool {
         match step {
-            0 => other.preference() > self.preference(),
-            1 => other.length() < self.length(),
-            2 => other.attributes.origin < self.attributes.origin,
-            3 => other.neighbour() == self.neighbour() && other.med() < self.med(),
+            0 => other.weight() && !self.weight(),
+            1 => other.preference() > self.preference(),
+            2 => other.length() < self.length(),
+            3 => other.attributes.origin < self.attributes.origin,
+            4 => other.neighbour() == self.neighbour() && other.med() < self.med(),
             _ => other.session.external && !self.session.external,
         }
     }
 }
 
 fn naive_next_hops(mut paths: Vec<Naive>, maximum_paths: usize) -> Vec<IpAddr> {
-    for step in 0..5 {
+    for step in 0..6 {
         let loses: Vec<bool> =
             paths.iter().map(|path| paths.iter().any(|other| path.loses_to(other, step))).collect();
         let mut loses = loses.into_iter();
@@ -245,7 +277,9 @@ proptest! {
         steps in prop::collection::vec(step(), 1..60),
         maximum_paths in 1..4_usize,
     ) {
-        let mut lab = Lab::new(RibConfig { maximum_paths, ..config(&PEERS) });
+        let mut config = config(&PEERS);
+        config.peers.values_mut().for_each(|peer| peer.policy = rules());
+        let mut lab = Lab::new(RibConfig { maximum_paths: both(maximum_paths), ..config });
         let mut history: Vec<(Instant, RibEvent)> = vec![];
         let mut up = BTreeSet::new();
         let mut own = BTreeSet::new();
@@ -257,8 +291,8 @@ proptest! {
                     lab.rib.tick(lab.now)
                 }
                 Step::Own { addresses } => {
-                    own = addresses.iter().map(|number| peer(*number)).collect();
-                    lab.rib.set_own_addresses(own.clone())
+                    own = addresses.iter().map(|number| peer(*number)).collect::<BTreeSet<IpAddr>>();
+                    lab.rib.set_own(own.iter().copied().map(IpNet::from).collect())
                 }
                 _ => {
                     let Some(event) = event(&step, &up) else { continue };

@@ -149,3 +149,42 @@ fn notifications_that_are_restarts() {
     );
     assert_eq!(retained(&actions), Some(vec![]));
 }
+
+#[test]
+fn a_peer_with_too_many_prefixes_comes_back_after_its_pause() {
+    let (mut bench, id) = up(settings());
+    let pause = Duration::from_mins(5);
+    let beyond = |restart| Event::PrefixLimit { family: Family::Ipv6, limit: 70_000, restart };
+    let actions = bench.event(beyond(Some(pause)));
+    assert_eq!(&sent(&actions, id).expect("told")[..], b"\x06\x01\x00\x02\x01\x00\x01\x11\x70");
+    assert!(closed(&actions, id));
+    assert_eq!((retained(&actions), deliberate(&actions)), (Some(vec![]), Some(true)));
+    assert_eq!((bench.fsm.state(), bench.fsm.is_down()), (State::Idle, false));
+    let error = bench.fsm.counters().last_error.as_ref().expect("noted").to_string();
+    assert_eq!(
+        error,
+        "too many prefixes: sent NOTIFICATION 6/1 Cease: Maximum Number of Prefixes Reached (more than 70000)"
+    );
+
+    let (refused, actions) = bench.connect(Direction::Incoming);
+    assert_eq!(notified(&actions, refused), Some((6, 5)), "Connection Rejected");
+    assert_eq!(bench.run(pause.checked_sub(Duration::from_secs(1)).expect("longer")), []);
+    assert_eq!(bench.event(beyond(None)), [], "nothing is established");
+    assert_eq!(bench.pass(Duration::from_secs(1)), [Action::Dial]);
+    bench.establish(Direction::Outgoing, peer_open());
+
+    bench.event(beyond(Some(pause)));
+    assert_eq!(bench.event(Event::Start), [Action::Dial], "an operator need not wait");
+}
+
+#[test]
+fn a_peer_with_too_many_prefixes_stays_down_where_that_is_wanted() {
+    let mut bench = Bench::started(settings());
+    let id = bench.establish(Direction::Outgoing, soft_open());
+    let actions = bench.event(Event::PrefixLimit { family: Family::Ipv4, limit: 3, restart: None });
+    let hard = b"\x06\x09\x06\x01\x00\x01\x01\x00\x00\x00\x03";
+    assert_eq!(&sent(&actions, id).expect("told")[..], hard, "an end for good says so (RFC 8538)");
+    assert_eq!(retained(&actions), Some(vec![]));
+    assert_eq!((bench.fsm.is_down(), bench.fsm.deadline()), (true, None));
+    assert_eq!(bench.event(Event::Start), [Action::Dial]);
+}
