@@ -98,6 +98,7 @@ pub fn run(case: Case<'_>, check: bool) -> anyhow::Result<Vec<Reached>> {
         }
         std::thread::sleep(LOOK);
         watch.check()?;
+        segment.nudge()?;
         if open.contains(&Stage::Kernel)
             && let Some(at) = watch.reached()
         {

@@ -106,6 +106,15 @@ impl Segment {
         self.feeders.iter().try_for_each(|feeder| feeder.client().command("enable receiver").map(drop))
     }
 
+    /// Keeps the reflectors going: BIRD 2.0 may go to sleep with routes left to send, for the three seconds of its
+    /// main loop, and a command wakes it.
+    ///
+    /// # Errors
+    /// BIRD does not answer.
+    pub fn nudge(&self) -> anyhow::Result<()> {
+        self.feeders.iter().try_for_each(|feeder| feeder.client().command("show status").map(drop))
+    }
+
     /// How long ago the first session was established; `None` while there is none.
     ///
     /// # Errors
