@@ -1,6 +1,6 @@
 //! Adj-RIB-In of one peer (RFC 4271 §3.2): its paths by prefix and path identifier.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::guard::Refusal;
 use super::model::{Attributes, Nlri};
 use crate::netlink::model::Family;
+use crate::prefix_map::PrefixMap;
 
 /// A path as the peer announced it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,17 +44,19 @@ pub struct Limits {
 pub struct AdjIn {
     limits: Limits,
     /// Paths of a prefix in the order of their identifiers; never an empty list.
-    paths: BTreeMap<IpNet, Vec<Path>>,
+    paths: PrefixMap<Vec<Path>>,
     stored: usize,
     /// Of these, the ones that are not stale.
     fresh: usize,
+    /// Of those stored, the ones whose next hop is our own.
+    own: usize,
     refused: BTreeSet<Nlri>,
 }
 
 impl AdjIn {
     /// An empty table.
     pub const fn new(limits: Limits) -> Self {
-        Self { limits, paths: BTreeMap::new(), stored: 0, fresh: 0, refused: BTreeSet::new() }
+        Self { limits, paths: PrefixMap::new(), stored: 0, fresh: 0, own: 0, refused: BTreeSet::new() }
     }
 
     /// Stores a path, replacing one with the same prefix and identifier. Returns whether anything
@@ -70,13 +73,16 @@ impl AdjIn {
         if known != Some(false) {
             self.room(list, known.is_none())?;
         }
-        let list = self.paths.entry(prefix).or_default();
+        // Mostly one: the second path of a prefix grows the list.
+        let list = self.paths.get_or_insert_with(prefix, || Vec::with_capacity(1));
         if known != Some(false) {
             self.fresh += usize::from(!path.stale);
         }
+        self.own += usize::from(path.own_next_hop);
         match position {
             Ok(index) => {
                 let old = std::mem::replace(&mut list[index], path);
+                self.own -= usize::from(old.own_next_hop);
                 let new = &list[index];
                 Ok(old.attributes != new.attributes || old.own_next_hop != new.own_next_hop)
             }
@@ -119,6 +125,7 @@ impl AdjIn {
         let path = list.remove(index);
         self.stored -= 1;
         self.fresh -= usize::from(!path.stale);
+        self.own -= usize::from(path.own_next_hop);
         if list.is_empty() {
             self.paths.remove(&nlri.prefix);
         }
@@ -128,7 +135,7 @@ impl AdjIn {
     /// Removes the paths of a family for which `gone` says so; the prefixes that lost one.
     pub fn remove_where(&mut self, family: Family, gone: impl Fn(&Path) -> bool) -> BTreeSet<IpNet> {
         let mut touched = BTreeSet::new();
-        let (mut removed, mut fresh) = (0, 0);
+        let (mut removed, mut fresh, mut own) = (0, 0, 0);
         self.paths.retain(|prefix, list| {
             if Family::of(prefix.addr()) != family {
                 return true;
@@ -137,16 +144,18 @@ impl AdjIn {
             list.retain(|path| {
                 let gone = gone(path);
                 fresh += usize::from(gone && !path.stale);
+                own += usize::from(gone && path.own_next_hop);
                 !gone
             });
             if list.len() != before {
                 removed += before - list.len();
-                touched.insert(*prefix);
+                touched.insert(prefix);
             }
             !list.is_empty()
         });
         self.stored -= removed;
         self.fresh -= fresh;
+        self.own -= own;
         touched
     }
 
@@ -159,7 +168,7 @@ impl AdjIn {
     /// Marks the paths of a family stale and forgets what was refused of it: both will be told anew.
     pub fn mark_stale(&mut self, family: Family) {
         self.forget_refused(family);
-        for (prefix, list) in &mut self.paths {
+        for (prefix, list) in self.paths.iter_mut() {
             if Family::of(prefix.addr()) == family {
                 for path in list {
                     self.fresh -= usize::from(!path.stale);
@@ -172,12 +181,13 @@ impl AdjIn {
     /// Looks again which next hops are this machine's own; the prefixes for which that changed.
     pub fn recheck_own(&mut self, own: &BTreeSet<std::net::IpAddr>) -> BTreeSet<IpNet> {
         let mut touched = BTreeSet::new();
-        for (prefix, list) in &mut self.paths {
+        for (prefix, list) in self.paths.iter_mut() {
             for path in list {
                 let is_own = own.contains(&path.attributes.next_hop);
                 if path.own_next_hop != is_own {
                     path.own_next_hop = is_own;
-                    touched.insert(*prefix);
+                    self.own = if is_own { self.own + 1 } else { self.own - 1 };
+                    touched.insert(prefix);
                 }
             }
         }
@@ -190,13 +200,18 @@ impl AdjIn {
     }
 
     /// All stored paths, sorted by prefix and identifier.
-    pub fn iter(&self) -> impl Iterator<Item = (&IpNet, &Path)> {
+    pub fn iter(&self) -> impl Iterator<Item = (IpNet, &Path)> {
         self.paths.iter().flat_map(|(prefix, list)| list.iter().map(move |path| (prefix, path)))
     }
 
     /// Prefixes with a stored path.
-    pub fn prefixes(&self) -> impl Iterator<Item = &IpNet> {
+    pub fn prefixes(&self) -> impl Iterator<Item = IpNet> {
         self.paths.keys()
+    }
+
+    /// Number of stored paths; of these, of those that are not stale, and of those whose next hop is our own.
+    pub const fn stored(&self) -> (usize, usize, usize) {
+        (self.stored, self.fresh, self.own)
     }
 
     /// Number of paths that the peer announces and that are refused (at most the bound on paths).
