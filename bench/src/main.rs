@@ -4,6 +4,7 @@
 
 mod chart;
 mod column;
+mod control;
 mod curve;
 mod failover;
 mod forward;
@@ -32,6 +33,8 @@ enum Command {
     Forward(forward::Args),
     /// Time from a link or neighbour failure to the last next-hop row, by the number of prefixes.
     Failover(failover::Args),
+    /// Time from a BGP session's start to the routes in RIB, kernel and XDP, beside BIRD 2; a storm of updates.
+    Control(control::Args),
     /// A lookup's cost in a tight loop by each engine, and the cost of changing the table.
     Lookup(lookup::Args),
 }
@@ -40,6 +43,7 @@ fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Forward(args) => forward::run(&args),
         Command::Failover(args) => failover::run(&args),
+        Command::Control(args) => control::run(&args),
         Command::Lookup(args) => lookup::run(&args),
     }
 }

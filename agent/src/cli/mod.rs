@@ -84,7 +84,9 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
     for warning in warnings {
         tracing::warn!("{}:{warning}", cli.config_path().display());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    // The loop stays on this thread; sessions and API have one of their own.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use glob_match::glob_match;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -15,6 +16,7 @@ use super::resolve::usable_mac;
 use super::rules::{Ingress, Tables, Walk};
 use super::table::Table;
 use super::target::{self, Context, Mtu, host};
+use crate::intern::Interner;
 use crate::netlink::model::{Delta, Family, IfIndex, Link, Rule, State};
 
 /// `IPV6_MIN_MTU`: an interface with less does no IPv6.
@@ -51,6 +53,7 @@ pub struct Compiler {
     boundaries: BTreeSet<IpNet>,
     /// Whether there was a full compile.
     compiled: bool,
+    targets: Interner<Target>,
     fib: Fib,
 }
 
@@ -75,6 +78,7 @@ impl Compiler {
             fixed: BTreeSet::new(),
             boundaries: BTreeSet::new(),
             compiled: false,
+            targets: Interner::default(),
             fib: Fib::default(),
         }
     }
@@ -126,7 +130,10 @@ impl Compiler {
         self.fib.ports = ports.collect();
         let views = self.walks.keys();
         let all = views.flat_map(|&view| self.boundaries.iter().map(move |&prefix| (view, prefix)));
-        self.fib.prefixes = all.filter_map(|key| Some((key, self.target(key, state)?))).collect();
+        let mut shared = std::mem::take(&mut self.targets);
+        let targets = all.filter_map(|key| Some((key, shared.share(&self.target(key, state)?))));
+        self.fib.prefixes = targets.collect();
+        self.targets = shared;
     }
 
     /// Gives every managed port a view. A walk that already has an id keeps it; a new one never takes
@@ -229,11 +236,11 @@ impl Compiler {
 
     fn refresh_target(&mut self, key: (ViewId, IpNet), state: &State, changes: &mut FibDelta) {
         let target = self.target(key, state);
-        if self.fib.prefixes.get(&key) == target.as_ref() {
+        if self.fib.prefixes.get(&key).map(Arc::as_ref) == target.as_ref() {
             return;
         }
         match target {
-            Some(target) => self.fib.prefixes.insert(key, target),
+            Some(target) => self.fib.prefixes.insert(key, self.targets.share(&target)),
             None => self.fib.prefixes.remove(&key),
         };
         changes.prefixes.insert(key);

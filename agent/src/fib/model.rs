@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use underpass_common::fib::ViewId;
@@ -90,7 +91,7 @@ pub struct Fib {
     /// Managed ports that exist.
     pub ports: BTreeMap<IfIndex, Port>,
     /// Prefixes by view.
-    pub prefixes: BTreeMap<(ViewId, IpNet), Target>,
+    pub prefixes: BTreeMap<(ViewId, IpNet), Arc<Target>>,
     /// Addresses that the kernel does not take packets from.
     pub own: OwnFilter,
 }

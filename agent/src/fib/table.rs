@@ -1,14 +1,16 @@
 //! One route table: the kernel's first choice per prefix (`fib_table_lookup`, `net/ipv4/fib_trie.c`).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use prefix_trie::joint::map::JointPrefixMap;
 
+use crate::intern::Interner;
 use crate::netlink::model::{IfIndex, Route, RouteKey, RouteNextHop, RouteType, State};
 
 /// A usable next hop of a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hop {
     /// Outgoing interface.
     pub ifindex: IfIndex,
@@ -19,7 +21,7 @@ pub struct Hop {
 }
 
 /// A unicast route that the fast path understands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Unicast {
     /// Next hops that are not dead, at least one.
     pub hops: Vec<Hop>,
@@ -30,7 +32,7 @@ pub struct Unicast {
 }
 
 /// What a table answers for the addresses of one of its prefixes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// Goes on with the next rule.
     Throw,
@@ -49,7 +51,8 @@ pub enum Answer {
 /// The answers of one table, both families.
 #[derive(Debug, Default)]
 pub struct Table {
-    answers: JointPrefixMap<IpNet, Answer>,
+    answers: JointPrefixMap<IpNet, Arc<Answer>>,
+    shared: Interner<Answer>,
 }
 
 impl Table {
@@ -74,11 +77,11 @@ impl Table {
         let key = first_key(id, prefix);
         let last = RouteKey { tos: u8::MAX, metric: u32::MAX, ..key };
         let answer = choose(prefix, state.routes.range(key..=last).flat_map(|(_, routes)| routes));
-        if self.answers.get(&prefix) == answer.as_ref() {
+        if self.answers.get(&prefix).map(Arc::as_ref) == answer.as_ref() {
             return false;
         }
         match answer {
-            Some(answer) => self.answers.insert(prefix, answer),
+            Some(answer) => self.answers.insert(prefix, self.shared.share(&answer)),
             None => self.answers.remove(&prefix),
         };
         true
@@ -86,7 +89,7 @@ impl Table {
 
     /// The answer of the longest prefix that covers all of `prefix`, with that prefix's length.
     pub fn lookup(&self, prefix: &IpNet) -> Option<(u8, &Answer)> {
-        self.answers.get_lpm(prefix).map(|(found, answer)| (found.prefix_len(), answer))
+        self.answers.get_lpm(prefix).map(|(found, answer)| (found.prefix_len(), answer.as_ref()))
     }
 
     /// Whether the table has an answer for exactly this prefix.
@@ -104,7 +107,7 @@ impl Table {
         self.answers
             .iter()
             .filter(move |(_, answer)| {
-                matches!(answer, Answer::Unicast(route) if route.hops.iter().any(|hop| hop.ifindex == ifindex))
+                matches!(answer.as_ref(), Answer::Unicast(route) if route.hops.iter().any(|hop| hop.ifindex == ifindex))
             })
             .map(|(prefix, _)| prefix)
     }

@@ -130,7 +130,8 @@ impl State {
         applied: &mut Applied,
         change: impl FnOnce(&mut Vec<Route>) -> bool,
     ) {
-        let routes = self.routes.entry(route.key()).or_default();
+        // Mostly one, and there may be a million.
+        let routes = self.routes.entry(route.key()).or_insert_with(|| Vec::with_capacity(1));
         let before = routes.clone();
         if !change(routes) {
             for route in routes.iter_mut() {

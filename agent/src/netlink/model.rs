@@ -1,9 +1,10 @@
 //! The kernel's forwarding state as plain data. No I/O.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// Kernel interface index.
 pub type IfIndex = u32;
@@ -177,6 +178,24 @@ pub enum RouteType {
     Unknown(u8),
 }
 
+impl RouteType {
+    /// `RTN_*` of linux/rtnetlink.h.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Unicast => 1,
+            Self::Local => 2,
+            Self::Broadcast => 3,
+            Self::Anycast => 4,
+            Self::Multicast => 5,
+            Self::Blackhole => 6,
+            Self::Unreachable => 7,
+            Self::Prohibit => 8,
+            Self::Throw => 9,
+            Self::Unknown(number) => number,
+        }
+    }
+}
+
 /// One next hop of a route.
 #[expect(clippy::struct_excessive_bools, reason = "as many flags as the kernel has")]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -230,7 +249,7 @@ pub struct Route {
 
 /// What tells routes of the kernel apart within a family: IPv4 also keeps several with equal keys
 /// (`NLM_F_APPEND`), the first of which is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RouteKey {
     /// Table.
     pub table: u32,
@@ -240,6 +259,28 @@ pub struct RouteKey {
     pub tos: u8,
     /// Metric.
     pub metric: u32,
+}
+
+/// By table, prefix, TOS and metric, prefixes as [`IpNet`] orders them. By numbers: a large table compares keys all
+/// the time.
+impl Ord for RouteKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_prefix = match (&self.prefix, &other.prefix) {
+            (IpNet::V4(one), IpNet::V4(two)) => {
+                let bits = |net: &Ipv4Net| u64::from(net.addr().to_bits()) << 8 | u64::from(net.prefix_len());
+                bits(one).cmp(&bits(two))
+            }
+            (one, two) => one.cmp(two),
+        };
+        let rest = || (self.tos, self.metric).cmp(&(other.tos, other.metric));
+        self.table.cmp(&other.table).then(by_prefix).then_with(rest)
+    }
+}
+
+impl PartialOrd for RouteKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl Route {

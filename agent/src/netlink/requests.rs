@@ -162,7 +162,10 @@ impl Requests {
 }
 
 /// `NLMSG_ERROR` (whose error 0 is a confirmation) and `NLMSG_DONE` both start with an error number.
-fn verdict(reply: Reply<'_>) -> Result<(), RequestError> {
+///
+/// # Errors
+/// It is not 0.
+pub(super) fn verdict(reply: Reply<'_>) -> Result<(), RequestError> {
     let code = reply.payload.first_chunk::<4>().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
     if code == 0 {
         return Ok(());

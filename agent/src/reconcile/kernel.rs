@@ -26,24 +26,27 @@
 //! A refused operation keeps the kernel's words and is tried again with growing pauses, and at once when
 //! links or addresses change. A route of somebody else with the same key keeps ours out.
 
+mod entry;
 pub mod memory;
 pub mod op;
 pub mod plan;
 pub mod retry;
 pub mod status;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tracing::{info, warn};
 
+use self::entry::{Entry, ReadBack};
 pub use self::op::{Op, OwnRoute, Ownership, RouteError, RouteTarget};
 use self::plan::{PrefixPlan, plan_prefix};
-use self::retry::Retry;
 pub use self::status::{RouteStatus, StatusCounts};
+use crate::intern::Interner;
 use crate::netlink::model::{Delta, Family, State};
+use crate::prefix_map::PrefixMap;
 use crate::rib::model::SelectedRoute;
 
 /// How long the read-back of a written route may take before it is planned anew.
@@ -51,54 +54,32 @@ const READ_BACK_TIME: Duration = Duration::from_secs(1);
 
 const FRUITLESS: &str = "the kernel accepted the change but shows something else";
 
-/// What is remembered of a prefix that is wanted, or whose route is being taken out.
-#[derive(Clone, Debug)]
-struct Entry {
-    status: RouteStatus,
-    awaiting: Option<ReadBack>,
-    /// Was read back as wanted: a difference now is somebody else's doing.
-    settled: bool,
-    /// This run wrote the route, or the RIB agreed with it once: it is no leftover of a former run.
-    confirmed: bool,
-    /// IPv6: next hops that we added. Where somebody else's come first in a shared key, the kernel
-    /// shows ours as part of theirs, and only we know better.
-    added: BTreeSet<IpAddr>,
-    retry: Retry,
-}
-
-/// An operation that was handed out and whose effect is not seen yet.
-#[derive(Clone, Debug)]
-struct ReadBack {
-    /// `None` until the result of the operation is known.
-    until: Option<Instant>,
-    op: Op,
-    wanted: Option<SelectedRoute>,
-}
-
 /// Keeps the kernel's routes of ours as the RIB wants them. No I/O, no clock.
 #[derive(Clone, Debug)]
 pub struct KernelReconciler {
     ownership: Ownership,
     may_delete: bool,
-    desired: BTreeMap<IpNet, SelectedRoute>,
-    entries: BTreeMap<IpNet, Entry>,
-    /// Prefixes to look at.
-    dirty: BTreeSet<IpNet>,
-    /// Prefixes whose entry may have a deadline.
-    waiting: BTreeSet<IpNet>,
+    entries: PrefixMap<Entry>,
+    /// Prefixes to look at, each once: those whose entry is `queued`.
+    queue: VecDeque<IpNet>,
+    /// When prefixes have to be looked at again. May name some whose deadline has moved since.
+    deadlines: BTreeMap<Instant, Vec<IpNet>>,
+    routes: Interner<SelectedRoute>,
+    counts: StatusCounts,
     repairs: u64,
 }
 
 impl KernelReconciler {
     /// A reconciler that wants nothing yet and takes nothing out yet.
-    pub const fn new(ownership: Ownership) -> Self {
+    pub fn new(ownership: Ownership) -> Self {
         Self {
             ownership,
             may_delete: false,
-            desired: BTreeMap::new(),
-            entries: BTreeMap::new(),
-            dirty: BTreeSet::new(),
-            waiting: BTreeSet::new(),
+            entries: PrefixMap::new(),
+            queue: VecDeque::new(),
+            deadlines: BTreeMap::new(),
+            routes: Interner::default(),
+            counts: StatusCounts::default(),
             repairs: 0,
         }
     }
@@ -113,7 +94,7 @@ impl KernelReconciler {
     pub fn allow_deletes(&mut self, state: &State) {
         if !self.may_delete {
             self.may_delete = true;
-            self.dirty.extend(plan::owned(state, self.ownership).map(|route| route.prefix));
+            plan::owned(state, self.ownership).for_each(|route| self.look_at(route.prefix));
         }
     }
 
@@ -123,32 +104,36 @@ impl KernelReconciler {
         changes: impl IntoIterator<Item = (IpNet, Option<&'a SelectedRoute>)>,
     ) {
         for (prefix, route) in changes {
-            match route {
-                Some(route) => self.desired.insert(prefix, route.clone()),
-                None => self.desired.remove(&prefix),
-            };
-            let entry = self.entries.entry(prefix).or_insert_with(Entry::new);
-            entry.status = RouteStatus::Pending;
+            let entry = self.entries.get_or_insert_with(prefix, Entry::default);
+            let before = entry.counts();
+            entry.wanted = route.map(|route| self.routes.share(route));
+            entry.set_status(RouteStatus::Pending);
             entry.settled = false;
-            entry.retry.reset();
-            self.dirty.insert(prefix);
+            entry.reset_retry();
+            self.counts.replace(before, entry.counts());
+            enqueue(&mut self.queue, prefix, entry);
         }
     }
 
     /// The kernel's state changed. Looks again at the prefixes whose routes did, and at all when links
     /// or addresses did: other next hops may be on-link now.
     pub fn on_kernel_changed(&mut self, state: &State, delta: &Delta) {
-        if delta.full {
-            self.dirty.extend(self.entries.keys());
-            self.dirty.extend(plan::owned(state, self.ownership).map(|route| route.prefix));
+        for prefix in &delta.prefixes {
+            if let Some(entry) = self.entries.get_mut(prefix) {
+                enqueue(&mut self.queue, *prefix, entry);
+            } else if self.has_ours(state, prefix) {
+                self.look_at(*prefix);
+            }
         }
-        let concerned: Vec<IpNet> =
-            delta.prefixes.iter().filter(|prefix| self.concerns(state, prefix)).copied().collect();
-        self.dirty.extend(concerned);
+        if delta.full {
+            plan::owned(state, self.ownership).for_each(|route| self.look_at(route.prefix));
+        }
         if delta.full || !delta.interfaces.is_empty() {
-            self.dirty.extend(self.desired.keys());
-            for entry in self.entries.values_mut() {
-                entry.retry.reset();
+            for (prefix, entry) in self.entries.iter_mut() {
+                if delta.full || entry.wanted.is_some() {
+                    enqueue(&mut self.queue, prefix, entry);
+                }
+                entry.reset_retry();
                 // A difference that comes from a link is nobody's doing.
                 entry.settled &= delta.interfaces.is_empty();
             }
@@ -165,9 +150,9 @@ impl KernelReconciler {
         let mut degraded = Vec::new();
         let mut ops = Vec::new();
         while ops.len() < limit
-            && let Some(prefix) = self.dirty.pop_first()
+            && let Some(prefix) = self.queue.pop_front()
         {
-            ops.extend(self.next_op(prefix, state, now, &mut degraded));
+            ops.extend(self.look(prefix, state, now, &mut degraded));
         }
         if self.repairs > repairs {
             let routes = self.repairs - repairs;
@@ -183,26 +168,33 @@ impl KernelReconciler {
     /// What became of the operations of [`Self::next_ops`], in the same order.
     pub fn on_results(&mut self, ops: &[Op], results: Vec<Result<(), RouteError>>, now: Instant) {
         let mut failed = Vec::new();
+        let mut awaited = Vec::new();
         for (op, result) in ops.iter().zip(results) {
-            let entry = self.entries.entry(op.prefix()).or_insert_with(Entry::new);
-            self.waiting.insert(op.prefix());
+            let entry = self.entries.get_or_insert_with(op.prefix(), Entry::default);
+            let before = entry.counts();
             match result {
                 Ok(()) => {
-                    entry.added.extend(op.added_ipv6());
+                    entry.note_added(op.added_ipv6());
                     if let Some(awaiting) = &mut entry.awaiting {
                         awaiting.until = Some(now + READ_BACK_TIME);
+                        awaited.push(op.prefix());
                     }
                 }
                 Err(error) => {
                     entry.awaiting = None;
-                    entry.retry.failed(now);
+                    entry.failed(now);
+                    note_deadline(&mut self.deadlines, op.prefix(), entry);
                     let status = RouteStatus::Error(error.message.clone());
-                    if entry.status != status {
-                        entry.status = status;
+                    if *entry.status() != status {
+                        entry.set_status(status);
                         failed.push(error);
                     }
                 }
             }
+            self.counts.replace(before, entry.counts());
+        }
+        if !awaited.is_empty() {
+            self.deadlines.entry(now + READ_BACK_TIME).or_default().append(&mut awaited);
         }
         if let Some(first) = failed.first() {
             warn!(routes = failed.len(), first = %first, "the kernel refused routes, trying again later");
@@ -211,40 +203,44 @@ impl KernelReconciler {
 
     /// Looks again at what is due by `now`; call before [`Self::next_ops`].
     pub fn tick(&mut self, now: Instant) {
-        let entries = &self.entries;
-        self.waiting.retain(|prefix| entries.get(prefix).and_then(Entry::deadline).is_some());
-        let due = self.waiting.iter().filter(|p| entries[*p].deadline().is_some_and(|at| at <= now));
-        self.dirty.extend(due);
+        while let Some(first) = self.deadlines.first_entry().filter(|first| *first.key() <= now) {
+            for prefix in first.remove() {
+                let entry = self.entries.get_mut(&prefix);
+                if let Some(entry) = entry.filter(|entry| entry.deadline().is_some_and(|at| at <= now)) {
+                    enqueue(&mut self.queue, prefix, entry);
+                }
+            }
+        }
     }
 
-    /// When [`Self::tick`] has something to do next.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.waiting.iter().filter_map(|prefix| self.entries.get(prefix)?.deadline()).min()
+    /// When [`Self::tick`] has something to do next. Forgets deadlines that have moved.
+    pub fn next_deadline(&mut self) -> Option<Instant> {
+        while let Some(mut first) = self.deadlines.first_entry() {
+            let at = *first.key();
+            while let Some(prefix) = first.get().last() {
+                if self.entries.get(prefix).and_then(Entry::deadline) == Some(at) {
+                    return Some(at);
+                }
+                first.get_mut().pop();
+            }
+            first.remove();
+        }
+        None
     }
 
     /// Whether something is to be looked at by [`Self::next_ops`] right now.
     pub fn has_work(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.queue.is_empty()
     }
 
     /// Where a prefix stands; `None` when nothing is wanted for it.
     pub fn status(&self, prefix: &IpNet) -> Option<&RouteStatus> {
-        self.desired.get(prefix).and(self.entries.get(prefix)).map(|entry| &entry.status)
+        self.entries.get(prefix).filter(|entry| entry.wanted.is_some()).map(Entry::status)
     }
 
     /// How many prefixes stand where.
-    pub fn counts(&self) -> StatusCounts {
-        let mut counts = StatusCounts { desired: self.desired.len(), ..StatusCounts::default() };
-        for prefix in self.desired.keys() {
-            match self.status(prefix) {
-                Some(RouteStatus::Synced) => counts.synced += 1,
-                Some(RouteStatus::Blocked(_) | RouteStatus::Partial(_) | RouteStatus::Error(_)) => {
-                    counts.errors += 1;
-                }
-                Some(RouteStatus::Pending) | None => counts.pending += 1,
-            }
-        }
-        counts
+    pub const fn counts(&self) -> StatusCounts {
+        self.counts
     }
 
     /// Routes that somebody else deleted or changed and that were put right again, since the start.
@@ -252,122 +248,146 @@ impl KernelReconciler {
         self.repairs
     }
 
-    /// Whether a prefix is wanted, remembered or has a route of ours.
-    fn concerns(&self, state: &State, prefix: &IpNet) -> bool {
-        self.desired.contains_key(prefix)
-            || self.entries.contains_key(prefix)
-            || plan::routes_of(state, self.ownership.table, *prefix)
-                .any(|route| self.ownership.is_ours(route))
+    /// Whether a prefix has a route of ours.
+    fn has_ours(&self, state: &State, prefix: &IpNet) -> bool {
+        plan::routes_of(state, self.ownership.table, *prefix).any(|route| self.ownership.is_ours(route))
     }
 
-    /// Notes in `degraded` when the prefix is as good as can be, and worse than wanted.
-    fn next_op(
-        &mut self,
-        prefix: IpNet,
-        state: &State,
-        now: Instant,
-        degraded: &mut Vec<IpNet>,
-    ) -> Option<Op> {
-        let plan_for = |wanted: Option<&SelectedRoute>, may_delete: bool| {
-            plan_prefix(prefix, wanted, state, self.ownership, may_delete)
-        };
-        let desired = self.desired.get(&prefix);
-        let entry = self.entries.entry(prefix).or_insert_with(Entry::new);
+    fn look_at(&mut self, prefix: IpNet) {
+        let entry = self.entries.get_or_insert_with(prefix, Entry::default);
+        enqueue(&mut self.queue, prefix, entry);
+    }
+
+    /// Looks at a prefix that was in the queue.
+    fn look(&mut self, prefix: IpNet, state: &State, now: Instant, degraded: &mut Vec<IpNet>) -> Option<Op> {
+        let may_delete = self.may_delete;
+        let entry = self.entries.get_mut(&prefix)?;
+        entry.queued = false;
+        let before = entry.counts();
+        let planner = Planner { prefix, state, ownership: self.ownership, may_delete };
+        let step = planner.next(entry, now);
+        self.counts.replace(before, entry.counts());
+        note_deadline(&mut self.deadlines, prefix, entry);
+        match step {
+            Step::Wait => None,
+            Step::Operate(op) => Some(op),
+            Step::Repair(op) => {
+                self.repairs += 1;
+                Some(op)
+            }
+            Step::Settled { is_degraded } => {
+                degraded.extend(is_degraded.then_some(prefix));
+                if entry.wanted.is_none() {
+                    self.entries.remove(&prefix);
+                }
+                None
+            }
+        }
+    }
+}
+
+fn enqueue(queue: &mut VecDeque<IpNet>, prefix: IpNet, entry: &mut Entry) {
+    if !std::mem::replace(&mut entry.queued, true) {
+        queue.push_back(prefix);
+    }
+}
+
+fn note_deadline(deadlines: &mut BTreeMap<Instant, Vec<IpNet>>, prefix: IpNet, entry: &Entry) {
+    if let Some(at) = entry.deadline() {
+        deadlines.entry(at).or_default().push(prefix);
+    }
+}
+
+/// What follows from a look at a prefix.
+enum Step {
+    /// Nothing for now.
+    Wait,
+    /// This.
+    Operate(Op),
+    /// This, because somebody else changed our route.
+    Repair(Op),
+    /// The kernel has what can be had; `is_degraded`: which is news, and less than what is wanted.
+    Settled { is_degraded: bool },
+}
+
+/// One prefix, and what decides about it.
+struct Planner<'a> {
+    prefix: IpNet,
+    state: &'a State,
+    ownership: Ownership,
+    may_delete: bool,
+}
+
+impl Planner<'_> {
+    fn plan(&self, wanted: Option<&Arc<SelectedRoute>>, may_delete: bool) -> PrefixPlan {
+        plan_prefix(self.prefix, wanted.map(Arc::as_ref), self.state, self.ownership, may_delete)
+    }
+
+    fn next(&self, entry: &mut Entry, now: Instant) -> Step {
+        let found = self.plan(entry.wanted.as_ref(), self.may_delete);
         let fruitless = match entry.awaiting.take() {
-            Some(awaiting) if plan_for(awaiting.wanted.as_ref(), self.may_delete).op.is_some() => {
+            Some(awaiting) if self.is_missing(&awaiting, entry, &found) => {
                 if awaiting.until.is_none_or(|until| now < until) {
                     entry.awaiting = Some(awaiting);
-                    return None;
+                    return Step::Wait;
                 }
                 Some(awaiting.op)
             }
             _ => None,
         };
-        let found = plan_for(desired, self.may_delete);
-        let Some(mut op) = found.op.clone() else {
-            if let Some(op) = plan::hidden(prefix, &std::mem::take(&mut entry.added), state, self.ownership) {
-                entry.awaiting = Some(ReadBack { until: None, op: op.clone(), wanted: None });
-                return Some(op);
-            }
-            if let Some(desired) = desired.filter(|_| prefix.addr().is_ipv6() && found.blocked.is_none()) {
-                entry.added.extend(&desired.next_hops);
-            }
-            if entry.settle(&found, now) {
-                degraded.push(prefix);
-            }
-            if entry.deadline().is_some() {
-                self.waiting.insert(prefix);
-            }
-            if desired.is_none() {
-                self.entries.remove(&prefix);
-            }
-            return None;
-        };
-        if entry.retry.at().is_some_and(|at| at > now) {
-            return None;
+        let Some(op) = found.op.clone() else { return self.settle(entry, &found, now) };
+        if entry.retry().at().is_some_and(|at| at > now) {
+            return Step::Wait;
         }
         let is_leftover = !self.may_delete && !entry.confirmed;
         if is_leftover && op.only_takes_out() {
             // Another peer may announce what is missing: `allow_deletes` looks again.
-            return None;
+            return Step::Wait;
         }
         entry.confirmed = true;
         if fruitless.as_ref() == Some(&op) {
-            entry.retry.failed(now);
-            entry.status = RouteStatus::Error(FRUITLESS.to_owned());
-            self.waiting.insert(prefix);
-            // A next hop of an IPv6 route that cannot be taken out belongs to somebody else, who
-            // added it to our key: give way, as if it had been there first.
-            let shared = Family::of(prefix.addr()) == Family::Ipv6 && matches!(op, Op::Delete { .. });
-            op = plan_for(None, true).op.filter(|_| shared)?;
-            entry.awaiting = Some(ReadBack { until: None, op: op.clone(), wanted: None });
-            return Some(op);
+            return self.give_way(entry, &op, now);
         }
+        entry.awaiting = Some(ReadBack::of(&op, entry.wanted.clone()));
         if std::mem::take(&mut entry.settled) {
-            self.repairs += 1;
-            entry.status = RouteStatus::Pending;
+            entry.set_status(RouteStatus::Pending);
+            return Step::Repair(op);
         }
-        entry.awaiting = Some(ReadBack { until: None, op: op.clone(), wanted: desired.cloned() });
-        Some(op)
-    }
-}
-
-impl Entry {
-    const fn new() -> Self {
-        Self {
-            status: RouteStatus::Pending,
-            awaiting: None,
-            settled: false,
-            confirmed: false,
-            added: BTreeSet::new(),
-            retry: Retry::new(),
-        }
+        Step::Operate(op)
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        match &self.awaiting {
-            Some(awaiting) => awaiting.until,
-            None => self.retry.at(),
+    /// Whether the effect of an operation is not seen yet. `found` is the plan for what is wanted now.
+    fn is_missing(&self, awaiting: &ReadBack, entry: &Entry, found: &PrefixPlan) -> bool {
+        if awaiting.wanted == entry.wanted {
+            return found.op.is_some();
         }
+        self.plan(awaiting.wanted.as_ref(), self.may_delete).op.is_some()
     }
 
-    /// The kernel has what can be had. Returns whether that is news and less than what is wanted.
-    fn settle(&mut self, found: &PrefixPlan, now: Instant) -> bool {
-        let status = match (found.blocked, found.left_out.as_slice()) {
-            (Some(blocked), _) => RouteStatus::Blocked(blocked),
-            (None, []) => RouteStatus::Synced,
-            (None, left_out) => RouteStatus::Partial(left_out.to_vec()),
-        };
-        if matches!(status, RouteStatus::Partial(_)) {
-            self.retry.failed(now);
-        } else {
-            self.retry.reset();
+    fn settle(&self, entry: &mut Entry, found: &PrefixPlan, now: Instant) -> Step {
+        if let Some(op) = plan::hidden(self.prefix, &entry.take_added(), self.state, self.ownership) {
+            entry.awaiting = Some(ReadBack::of(&op, None));
+            return Step::Operate(op);
         }
-        let degraded = self.status != status && status != RouteStatus::Synced;
-        self.settled = found.blocked.is_none();
-        self.confirmed |= self.settled;
-        self.status = status;
-        degraded
+        if let Some(wanted) = entry.wanted.clone()
+            && self.prefix.addr().is_ipv6()
+            && found.blocked.is_none()
+        {
+            entry.note_added(wanted.next_hops.iter().copied());
+        }
+        Step::Settled { is_degraded: entry.settle(found, now) }
+    }
+
+    /// The kernel took `op` before, and shows no effect.
+    fn give_way(&self, entry: &mut Entry, op: &Op, now: Instant) -> Step {
+        entry.failed(now);
+        entry.set_status(RouteStatus::Error(FRUITLESS.to_owned()));
+        // A next hop of an IPv6 route that cannot be taken out belongs to somebody else, who
+        // added it to our key: give way, as if it had been there first.
+        let shared = Family::of(self.prefix.addr()) == Family::Ipv6 && matches!(op, Op::Delete { .. });
+        let Some(op) = self.plan(None, true).op.filter(|_| shared) else { return Step::Wait };
+        entry.awaiting = Some(ReadBack::of(&op, None));
+        Step::Operate(op)
     }
 }
 

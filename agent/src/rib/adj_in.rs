@@ -1,6 +1,6 @@
 //! Adj-RIB-In of one peer (RFC 4271 §3.2): its paths by prefix and path identifier.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::guard::Refusal;
 use super::model::{Attributes, Nlri};
 use crate::netlink::model::Family;
+use crate::prefix_map::PrefixMap;
 
 /// A path as the peer announced it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,17 +44,19 @@ pub struct Limits {
 pub struct AdjIn {
     limits: Limits,
     /// Paths of a prefix in the order of their identifiers; never an empty list.
-    paths: BTreeMap<IpNet, Vec<Path>>,
+    paths: PrefixMap<Vec<Path>>,
     stored: usize,
     /// Of these, the ones that are not stale.
     fresh: usize,
+    /// Of those stored, the ones that own addresses speak against.
+    held: usize,
     refused: BTreeSet<Nlri>,
 }
 
 impl AdjIn {
     /// An empty table.
     pub const fn new(limits: Limits) -> Self {
-        Self { limits, paths: BTreeMap::new(), stored: 0, fresh: 0, refused: BTreeSet::new() }
+        Self { limits, paths: PrefixMap::new(), stored: 0, fresh: 0, held: 0, refused: BTreeSet::new() }
     }
 
     /// Stores a path, replacing one with the same prefix and identifier. Returns whether anything
@@ -70,13 +73,16 @@ impl AdjIn {
         if known != Some(false) {
             self.room(list, known.is_none())?;
         }
-        let list = self.paths.entry(prefix).or_default();
+        // Mostly one: the second path of a prefix grows the list.
+        let list = self.paths.get_or_insert_with(prefix, || Vec::with_capacity(1));
         if known != Some(false) {
             self.fresh += usize::from(!path.stale);
         }
+        self.held += usize::from(path.held.is_some());
         match position {
             Ok(index) => {
                 let old = std::mem::replace(&mut list[index], path);
+                self.held -= usize::from(old.held.is_some());
                 let new = &list[index];
                 Ok(old.attributes != new.attributes || old.held != new.held)
             }
@@ -119,6 +125,7 @@ impl AdjIn {
         let path = list.remove(index);
         self.stored -= 1;
         self.fresh -= usize::from(!path.stale);
+        self.held -= usize::from(path.held.is_some());
         if list.is_empty() {
             self.paths.remove(&nlri.prefix);
         }
@@ -136,24 +143,26 @@ impl AdjIn {
     }
 
     /// Removes the paths for which `gone` says so; the prefixes that lost one.
-    pub fn remove_if(&mut self, gone: impl Fn(&IpNet, &Path) -> bool) -> BTreeSet<IpNet> {
+    pub fn remove_if(&mut self, gone: impl Fn(IpNet, &Path) -> bool) -> BTreeSet<IpNet> {
         let mut touched = BTreeSet::new();
-        let (mut removed, mut fresh) = (0, 0);
+        let (mut removed, mut fresh, mut held) = (0, 0, 0);
         self.paths.retain(|prefix, list| {
             let before = list.len();
             list.retain(|path| {
                 let gone = gone(prefix, path);
                 fresh += usize::from(gone && !path.stale);
+                held += usize::from(gone && path.held.is_some());
                 !gone
             });
             if list.len() != before {
                 removed += before - list.len();
-                touched.insert(*prefix);
+                touched.insert(prefix);
             }
             !list.is_empty()
         });
         self.stored -= removed;
         self.fresh -= fresh;
+        self.held -= held;
         touched
     }
 
@@ -166,7 +175,7 @@ impl AdjIn {
     /// Marks the paths of a family stale and forgets what was refused of it: both will be told anew.
     pub fn mark_stale(&mut self, family: Family) {
         self.forget_refused(family);
-        for (prefix, list) in &mut self.paths {
+        for (prefix, list) in self.paths.iter_mut() {
             if Family::of(prefix.addr()) == family {
                 for path in list {
                     self.fresh -= usize::from(!path.stale);
@@ -179,12 +188,14 @@ impl AdjIn {
     /// Judges anew which paths own addresses speak against; the prefixes for which that changed.
     pub fn recheck_held(&mut self, judge: impl Fn(IpNet, &Attributes) -> Option<Refusal>) -> BTreeSet<IpNet> {
         let mut touched = BTreeSet::new();
-        for (prefix, list) in &mut self.paths {
+        for (prefix, list) in self.paths.iter_mut() {
             for path in list {
-                let held = judge(*prefix, &path.attributes);
+                let held = judge(prefix, &path.attributes);
                 if path.held != held {
+                    self.held -= usize::from(path.held.is_some());
+                    self.held += usize::from(held.is_some());
                     path.held = held;
-                    touched.insert(*prefix);
+                    touched.insert(prefix);
                 }
             }
         }
@@ -197,18 +208,23 @@ impl AdjIn {
     }
 
     /// All stored paths, sorted by prefix and identifier.
-    pub fn iter(&self) -> impl Iterator<Item = (&IpNet, &Path)> {
+    pub fn iter(&self) -> impl Iterator<Item = (IpNet, &Path)> {
         self.paths.iter().flat_map(|(prefix, list)| list.iter().map(move |path| (prefix, path)))
     }
 
     /// Prefixes with a stored path.
-    pub fn prefixes(&self) -> impl Iterator<Item = &IpNet> {
+    pub fn prefixes(&self) -> impl Iterator<Item = IpNet> {
         self.paths.keys()
     }
 
     /// Number of stored paths that count against the bounds.
     pub const fn fresh(&self) -> usize {
         self.fresh
+    }
+
+    /// Number of stored paths; of these, of those that are not stale, and of those that are held back.
+    pub const fn stored(&self) -> (usize, usize, usize) {
+        (self.stored, self.fresh, self.held)
     }
 
     /// Number of paths that the peer announces and that are refused (at most the bound on paths).

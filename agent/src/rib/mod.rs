@@ -210,7 +210,7 @@ impl Rib {
         self.selected.iter()
     }
 
-    /// Numbers of a peer; `None` if it is not configured. Walks the peer's table.
+    /// Numbers of a peer; `None` if it is not configured.
     pub fn peer_counts(&self, peer: &PeerId) -> Option<PeerCounts> {
         self.peers.get(peer).map(PeerState::counts)
     }

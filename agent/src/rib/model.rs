@@ -137,7 +137,7 @@ pub enum RibEvent {
 }
 
 /// What the RIB wants in the kernel for one prefix: next hops with weights, sorted, unique, non-empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SelectedRoute {
     /// Next hops.
     pub next_hops: Vec<IpAddr>,

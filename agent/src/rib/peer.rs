@@ -119,7 +119,7 @@ impl PeerState {
         }
         let identity = |s: &PeerInfo| (s.external, s.router_id);
         if self.session.as_ref().map(identity) != Some(identity(&session)) {
-            touched.extend(self.adj_in.prefixes().copied());
+            touched.extend(self.adj_in.prefixes());
         }
         self.session = Some(session);
         self.up = true;
@@ -229,14 +229,13 @@ impl PeerState {
 
     /// Numbers for reports.
     pub fn counts(&self) -> PeerCounts {
-        let mut counts = PeerCounts { end_of_rib: self.all_received(), ..PeerCounts::default() };
-        for (_, path) in self.adj_in.iter() {
-            counts.received += 1;
-            counts.accepted += usize::from(path.held.is_none());
-            counts.stale += usize::from(path.stale);
+        let (stored, fresh, held) = self.adj_in.stored();
+        PeerCounts {
+            received: stored + self.adj_in.refused(),
+            accepted: stored - held,
+            stale: stored - fresh,
+            end_of_rib: self.all_received(),
         }
-        counts.received += self.adj_in.refused();
-        counts
     }
 
     fn all_received(&self) -> bool {

@@ -27,8 +27,7 @@ impl Rib {
             };
             peers.insert(*id, state);
         }
-        let mut touched: BTreeSet<IpNet> =
-            before.values().flat_map(|gone| gone.adj_in.prefixes()).copied().collect();
+        let mut touched: BTreeSet<IpNet> = before.values().flat_map(|gone| gone.adj_in.prefixes()).collect();
         let all = config.maximum_paths != self.config.maximum_paths;
         (self.peers, self.config) = (peers, config);
         touched.extend(self.remove_refused());
@@ -51,7 +50,7 @@ impl Rib {
                 let attributes = &path.attributes;
                 guards
                     .check_attributes(attributes, session)
-                    .and_then(|()| guards.check_prefix(*prefix, attributes.next_hop, session))
+                    .and_then(|()| guards.check_prefix(prefix, attributes.next_hop, session))
                     .is_err()
             }));
             let own = &self.own;

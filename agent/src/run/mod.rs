@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info};
 
 use self::forwarding::Forwarding;
-use self::routing::Routing;
+use self::routing::{Routing, Wake};
 use crate::api::model::{Done, PeerAction, Request, Response, SCHEMA};
 use crate::api::server::{Call, SOCKET_MODE, Server};
 use crate::bgp::OrderError;
@@ -123,9 +123,9 @@ impl Agent {
                     let delta = delta.context("cannot follow the kernel's state")?;
                     self.kernel_changed(&delta);
                 }
-                event = next_event(self.routing.as_mut()) => {
-                    if let (Some(routing), Some(event)) = (self.routing.as_mut(), event) {
-                        routing.handle(event, Instant::now());
+                wake = routing_wakes(self.routing.as_mut()) => {
+                    if let (Some(routing), Some(wake)) = (self.routing.as_mut(), wake) {
+                        routing.handle(wake, Instant::now());
                     }
                 }
                 Some(call) = calls.recv() => {
@@ -143,7 +143,7 @@ impl Agent {
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
             }
-            self.work().await;
+            self.work();
         }
         info!("stopping");
         Ok(())
@@ -165,19 +165,19 @@ impl Agent {
     }
 
     /// Does what is due.
-    async fn work(&mut self) {
+    fn work(&mut self) {
         let now = Instant::now();
         if let Some(routing) = &mut self.routing {
-            routing.work(self.monitor.state(), now).await;
+            routing.work(self.monitor.state(), now);
         }
         if let Some(forwarding) = &mut self.forwarding {
             forwarding.work(self.monitor.state(), now);
         }
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
+    fn next_deadline(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        let routing = self.routing.as_ref().and_then(|routing| routing.next_deadline(now));
+        let routing = self.routing.as_mut().and_then(|routing| routing.next_deadline(now));
         let forwarding = self.forwarding.as_ref().map(Forwarding::next_deadline);
         routing.into_iter().chain(forwarding).min()
     }
@@ -225,10 +225,10 @@ impl Agent {
     }
 }
 
-/// The next event, or never where there are no sessions.
-async fn next_event(routing: Option<&mut Routing>) -> Option<crate::rib::model::RibEvent> {
+/// What routing waits for, or never where there are no sessions.
+async fn routing_wakes(routing: Option<&mut Routing>) -> Option<Wake> {
     match routing {
-        Some(routing) => routing.next_event().await,
+        Some(routing) => routing.wake().await,
         None => std::future::pending().await,
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::bgp::{OrderError, ReconfigureError, ShutdownKind, Speaker, StartError};
@@ -16,7 +17,7 @@ use crate::netlink::dump;
 use crate::netlink::model::{Delta, State};
 use crate::netlink::requests::{RequestError, Requests};
 use crate::netlink::route_writer::RouteWriter;
-use crate::reconcile::kernel::{KernelReconciler, Ownership, RouteTarget, plan};
+use crate::reconcile::kernel::{KernelReconciler, Op, Ownership, RouteError, plan};
 use crate::rib::limit::Order;
 use crate::rib::model::{PeerId, RibEvent};
 use crate::rib::own::Own;
@@ -26,8 +27,8 @@ use crate::rib::{Rib, RibConfig};
 const EVENTS: usize = 1024;
 /// Pause before a session that had no room for an order is told again.
 const BUSY: Duration = Duration::from_millis(100);
-/// Operations per write: the loop looks at notifications, leases and requests in between.
-const BATCH: usize = 2048;
+/// Operations per write. While the kernel works them off on a thread of its own, the loop goes on.
+const BATCH: usize = 4096;
 
 /// Why the routing half cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +55,26 @@ pub struct Routing {
     events: mpsc::Receiver<RibEvent>,
     /// What the RIB wants of sessions that were busy.
     orders: Vec<Order>,
+    /// `None` while it writes.
+    writer: Option<RouteWriter>,
+    writing: Option<JoinHandle<Written>>,
+}
+
+/// What a write gives back.
+#[derive(Debug)]
+pub struct Written {
     writer: RouteWriter,
+    ops: Vec<Op>,
+    results: Vec<Result<(), RouteError>>,
+}
+
+/// What a wait ended with.
+#[derive(Debug)]
+pub enum Wake {
+    /// A session has something to say.
+    Event(RibEvent),
+    /// The kernel has worked off what it was given.
+    Written(Written),
 }
 
 impl Routing {
@@ -66,9 +86,10 @@ impl Routing {
         let (sender, events) = mpsc::channel(EVENTS);
         let mut routing = Self {
             config: bgp.clone(),
-            writer: RouteWriter::new()?,
             rib: Rib::new(RibConfig::new(bgp, service_ranges(config)), own(state), now),
             reconciler: KernelReconciler::new(Ownership::from(&config.kernel)),
+            writer: Some(RouteWriter::new()?),
+            writing: None,
             speaker: Speaker::start(bgp, sender)?,
             events,
             orders: Vec::new(),
@@ -77,13 +98,30 @@ impl Routing {
         Ok(routing)
     }
 
-    /// Waits for the next event of a session. Cancel-safe.
-    pub async fn next_event(&mut self) -> Option<RibEvent> {
-        self.events.recv().await
+    /// Waits for the next event of a session, or the end of a write. Cancel-safe.
+    pub async fn wake(&mut self) -> Option<Wake> {
+        tokio::select! {
+            event = self.events.recv() => event.map(Wake::Event),
+            written = end_of(&mut self.writing) => Some(Wake::Written(written)),
+        }
+    }
+
+    /// Takes in what [`Self::wake`] gave.
+    pub fn handle(&mut self, wake: Wake, now: Instant) {
+        match wake {
+            Wake::Event(event) => self.take_events(event, now),
+            Wake::Written(written) => self.take_written(written),
+        }
+    }
+
+    fn take_written(&mut self, Written { writer, ops, results }: Written) {
+        self.writing = None;
+        self.writer = Some(writer);
+        self.reconciler.on_results(&ops, results, Instant::now());
     }
 
     /// Takes in an event and those that are there already.
-    pub fn handle(&mut self, first: RibEvent, now: Instant) {
+    fn take_events(&mut self, first: RibEvent, now: Instant) {
         let mut changed = self.rib.handle(first, now);
         for _ in 0..EVENTS {
             let Ok(event) = self.events.try_recv() else { break };
@@ -101,8 +139,8 @@ impl Routing {
         self.reconciler.on_kernel_changed(state, delta);
     }
 
-    /// Does what is due: timers of the RIB, and at most one batch of writes.
-    pub async fn work(&mut self, state: &State, now: Instant) {
+    /// Does what is due: timers of the RIB, and one batch of writes unless one is under way.
+    pub fn work(&mut self, state: &State, now: Instant) {
         let changed = self.rib.tick(now);
         self.want(changed);
         self.pass_orders_on();
@@ -110,12 +148,16 @@ impl Routing {
             self.reconciler.allow_deletes(state);
         }
         self.reconciler.tick(now);
-        let batch = self.reconciler.next_ops(state, now, BATCH);
-        if batch.is_empty() {
+        let Some(mut writer) = self.writer.take() else { return };
+        let ops = self.reconciler.next_ops(state, now, BATCH);
+        if ops.is_empty() {
+            self.writer = Some(writer);
             return;
         }
-        let results = self.writer.execute(&batch).await;
-        self.reconciler.on_results(&batch, results, Instant::now());
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            let results = writer.write(&ops);
+            Written { writer, ops, results }
+        }));
     }
 
     /// Takes on another configuration; what could not be done, in words. Nothing is changed when a password
@@ -180,8 +222,8 @@ impl Routing {
     }
 
     /// When [`Self::work`] has something to do next; in the past when it has something right now.
-    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        if self.reconciler.has_work() {
+    pub fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
+        if self.writer.is_some() && self.reconciler.has_work() {
             return Some(now);
         }
         let again = (!self.orders.is_empty()).then(|| now + BUSY);
@@ -204,9 +246,13 @@ impl Routing {
 
     /// Ends the sessions. Routes stay unless `flush`.
     pub async fn stop(self, flush: bool) {
-        let Self { speaker, reconciler, writer, .. } = self;
+        let Self { speaker, reconciler, mut writing, .. } = self;
         speaker.shutdown(ShutdownKind::Stop).await;
-        if flush && let Err(problem) = take_out(reconciler.ownership(), writer).await {
+        // What is under way comes first: it would undo a flush.
+        if writing.is_some() {
+            end_of(&mut writing).await;
+        }
+        if flush && let Err(problem) = take_out(reconciler.ownership()) {
             warn!(%problem, "our routes stay in the kernel, `underpass flush` takes them out");
         }
     }
@@ -220,12 +266,25 @@ impl Routing {
     }
 }
 
+/// The end of a write; never, without one. A panic of its thread goes on here.
+async fn end_of(writing: &mut Option<JoinHandle<Written>>) -> Written {
+    let Some(task) = writing else { return std::future::pending().await };
+    match task.await {
+        Ok(written) => written,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
 /// Takes out all routes of ours, as the kernel has them now: notifications of those that were written
 /// last may not have been read.
-async fn take_out(ours: Ownership, mut writer: RouteWriter) -> Result<(), RequestError> {
+fn take_out(ours: Ownership) -> Result<(), RequestError> {
     let read = dump::read(&mut Requests::new()?, &[Part::Routes].into(), &BTreeMap::new())?;
     let ops = plan::flush(&read.dump.state, ours);
-    let results = writer.execute(&ops).await;
+    let results = RouteWriter::new()?.write(&ops);
     let failures: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
     info!(routes = ops.len() - failures.len(), "took our routes out of the kernel");
     if let Some(first) = failures.first() {

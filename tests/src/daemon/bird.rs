@@ -16,8 +16,11 @@ use crate::lab::Lab;
 use crate::netns::Netns;
 use crate::wait;
 
-/// Time for a daemon to open its socket, or to end.
+/// Time for a daemon to answer, or to end.
 const SWIFT: Duration = Duration::from_secs(10);
+/// Time for a daemon to open its socket, which it does once it has read its configuration: a million routes take
+/// some.
+const READING: Duration = Duration::from_mins(1);
 
 /// Which BIRD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +117,7 @@ impl Bird {
     }
 
     fn wait_ready(&mut self) -> Result<()> {
-        let ready = wait::until("BIRD answers", SWIFT, || match self.process.exited()? {
+        let ready = wait::until("BIRD answers", READING, || match self.process.exited()? {
             Some(status) => Ok(Err(status)),
             None => self.client.command("show status").map(Ok),
         })?;

@@ -111,7 +111,7 @@ fn well_formed_updates() {
         originator_id: Some(Ipv4Addr::new(10, 0, 0, 3)),
         cluster_list: vec![Ipv4Addr::new(1, 1, 1, 1), Ipv4Addr::new(2, 2, 2, 2)],
         communities: vec![0xfc00_0009],
-        large_communities: vec![[4_200_000_000, 1, 2], [3, 4, 5]],
+        large_communities: vec![[3, 4, 5], [4_200_000_000, 1, 2]],
         ..attributes()
     };
     let seen_from_outside =

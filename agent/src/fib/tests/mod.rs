@@ -20,6 +20,6 @@ fn lookup(fib: &Fib, port: IfIndex, address: IpAddr) -> Option<(IpNet, &Target)>
     let host = IpNet::from(address);
     (0..=host.prefix_len()).rev().find_map(|length| {
         let prefix = IpNet::new(address, length).expect("a length of the family").trunc();
-        fib.prefixes.get(&(view, prefix)).map(|target| (prefix, target))
+        fib.prefixes.get(&(view, prefix)).map(|target| (prefix, target.as_ref()))
     })
 }

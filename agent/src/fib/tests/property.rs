@@ -231,7 +231,10 @@ fn ranges() -> impl Strategy<Value = (Vec<IpNet>, Vec<IpNet>)> {
 fn without_ids(fib: &Fib) -> BTreeMap<IfIndex, (Port, BTreeMap<IpNet, &Target>)> {
     let seen = |port: &Port| {
         let prefixes = fib.prefixes.iter().filter(|((view, _), _)| *view == port.view);
-        (Port { view: 0, ..port.clone() }, prefixes.map(|((_, prefix), target)| (*prefix, target)).collect())
+        (
+            Port { view: 0, ..port.clone() },
+            prefixes.map(|((_, prefix), target)| (*prefix, target.as_ref())).collect(),
+        )
     };
     fib.ports.iter().map(|(&index, port)| (index, seen(port))).collect()
 }

@@ -139,7 +139,7 @@ impl Reader {
             self.route.source_prefix = Some(prefix(self.source, header.source_prefix_length)?);
         }
         if self.route.next_hops.is_empty() && (self.single.ifindex != 0 || self.single.gateway.is_some()) {
-            self.route.next_hops.push(self.single);
+            self.route.next_hops = vec![self.single];
         }
         if self.destination.is_ipv6() {
             // Dumps start at the first next hop, notifications at the one that changed.

@@ -46,3 +46,13 @@ pub struct StatusCounts {
     /// [`RouteStatus::Blocked`], [`RouteStatus::Partial`] and [`RouteStatus::Error`].
     pub errors: usize,
 }
+
+impl StatusCounts {
+    /// One prefix's share changes from `before` to `after`.
+    pub const fn replace(&mut self, before: Self, after: Self) {
+        self.desired = self.desired - before.desired + after.desired;
+        self.synced = self.synced - before.synced + after.synced;
+        self.pending = self.pending - before.pending + after.pending;
+        self.errors = self.errors - before.errors + after.errors;
+    }
+}

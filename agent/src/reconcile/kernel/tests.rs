@@ -1,6 +1,7 @@
 //! The reconciler with a kernel in memory.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use proptest::prelude::*;
 

@@ -107,7 +107,7 @@ impl Change {
             Self::Prefix(view, prefix, target) => {
                 let key = (*view, net(PREFIXES[*prefix]));
                 match target {
-                    Some(target) => world.fib.prefixes.insert(key, target.clone()),
+                    Some(target) => world.fib.prefixes.insert(key, target.clone().into()),
                     None => world.fib.prefixes.remove(&key),
                 };
                 delta.prefixes.insert(key);

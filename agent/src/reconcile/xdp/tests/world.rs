@@ -127,7 +127,7 @@ impl World {
     }
 
     pub fn set(&mut self, prefix: &str, target: Target) {
-        self.fib.prefixes.insert((0, net(prefix)), target);
+        self.fib.prefixes.insert((0, net(prefix)), target.into());
     }
 
     pub fn remove(&mut self, prefix: &str) {
