@@ -21,6 +21,8 @@ pub mod own;
 pub mod peer;
 pub mod policy;
 mod reconfigure;
+mod recursion;
+pub mod underlay;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -39,6 +41,7 @@ use self::multipath::MaximumPaths;
 use self::own::Own;
 use self::peer::{PeerConfig, PeerState};
 use self::policy::{Copies, Verdict};
+use self::recursion::Exits;
 use crate::config::model::{Bgp, Import};
 use crate::netlink::model::Family;
 
@@ -102,6 +105,7 @@ pub struct Rib {
     filtered: BTreeMap<Refusal, u64>,
     /// For the sessions, not taken yet.
     orders: Vec<Order>,
+    exits: Exits,
     startup: Option<Startup>,
 }
 
@@ -129,6 +133,7 @@ impl Rib {
             selected: BTreeMap::new(),
             filtered: BTreeMap::new(),
             orders: Vec::new(),
+            exits: Exits::default(),
             startup,
         };
         rib.note_ready(now);
@@ -282,6 +287,9 @@ impl Rib {
         let next_hop_peer = peer.config.next_hop_peer;
         let guards = Guards { import, service_ranges, next_hop_peer, router_id: *router_id };
         let shared = guards.check_attributes(attributes, session);
+        if shared.is_ok() {
+            self.exits.note(attributes.next_hop);
+        }
         let rules = peer.config.policy.narrow(attributes);
         let mut copies = Copies::of(attributes.clone());
         for nlri in list {
@@ -322,19 +330,32 @@ impl Rib {
 
     /// Runs the decision process for the prefixes; those with another result.
     fn reselect(&mut self, touched: BTreeSet<IpNet>) -> BTreeSet<IpNet> {
-        touched.into_iter().filter(|prefix| self.reselect_one(prefix)).collect()
+        let mut changed: BTreeSet<IpNet> =
+            touched.into_iter().filter(|prefix| self.reselect_one(prefix)).collect();
+        if !self.exits.are_direct() {
+            let mut dependents = self.follow(changed.clone());
+            changed.append(&mut dependents);
+        }
+        changed
     }
 
     fn reselect_one(&mut self, prefix: &IpNet) -> bool {
-        let candidates: Vec<Candidate<'_>> =
+        let mut candidates: Vec<Candidate<'_>> =
             self.peers.values().flat_map(|peer| candidates(peer, prefix)).collect();
-        match multipath::merge(&best::decide(candidates), self.config.maximum_paths) {
+        if !self.exits.are_direct() {
+            candidates = self.reachable(candidates);
+        }
+        let merged = multipath::merge(&best::decide(candidates), self.config.maximum_paths);
+        match merged.map(|route| self.lead_on(*prefix, route)) {
             Some(route) if self.selected.get(prefix) == Some(&route) => false,
             Some(route) => {
                 self.selected.insert(*prefix, route);
                 true
             }
-            None => self.selected.remove(prefix).is_some(),
+            None => {
+                self.exits.forget(prefix);
+                self.selected.remove(prefix).is_some()
+            }
         }
     }
 

@@ -5,6 +5,7 @@ mod hostile;
 mod last_known;
 mod limits;
 mod model_check;
+mod recursion;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};

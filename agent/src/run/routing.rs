@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -21,7 +22,7 @@ use crate::reconcile::kernel::{KernelReconciler, Op, Ownership, RouteError, plan
 use crate::rib::limit::Order;
 use crate::rib::model::{PeerId, RibEvent};
 use crate::rib::own::Own;
-use crate::rib::{Rib, RibConfig};
+use crate::rib::{Rib, RibConfig, underlay};
 
 /// Events that sessions may have under way; a full channel holds the peers back (TCP does the rest).
 const EVENTS: usize = 1024;
@@ -136,6 +137,9 @@ impl Routing {
             let changed = self.rib.set_own(own(state));
             self.want(changed);
         }
+        let all = delta.full || !delta.interfaces.is_empty();
+        let concerned = self.rib.next_hops().filter(|hop| all || covered(delta, *hop)).collect();
+        self.look_for(concerned, state);
         self.reconciler.on_kernel_changed(state, delta);
     }
 
@@ -143,6 +147,8 @@ impl Routing {
     pub fn work(&mut self, state: &State, now: Instant) {
         let changed = self.rib.tick(now);
         self.want(changed);
+        let unknown = self.rib.take_unknown();
+        self.look_for(unknown, state);
         self.pass_orders_on();
         if self.rib.ready() {
             self.reconciler.allow_deletes(state);
@@ -158,6 +164,16 @@ impl Routing {
             let results = writer.write(&ops);
             Written { writer, ops, results }
         }));
+    }
+
+    /// Tells the RIB how the kernel gets to next hops.
+    fn look_for(&mut self, next_hops: BTreeSet<IpAddr>, state: &State) {
+        if !next_hops.is_empty() {
+            let ours = self.reconciler.ownership();
+            let way = |hop| (hop, underlay::way(state, hop, |route| ours.is_ours(route)));
+            let changed = self.rib.set_ways(next_hops.into_iter().map(way));
+            self.want(changed);
+        }
     }
 
     /// Takes on another configuration; what could not be done, in words. Nothing is changed when a password
@@ -291,6 +307,13 @@ fn take_out(ours: Ownership) -> Result<(), RequestError> {
         warn!(routes = failures.len(), %first, "routes of ours stay, `underpass flush` tries again");
     }
     Ok(())
+}
+
+/// Whether routes that cover an address changed.
+fn covered(delta: &Delta, address: IpAddr) -> bool {
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    let networks = (1..=longest).filter_map(|length| ipnet::IpNet::new(address, length).ok());
+    networks.into_iter().any(|network| delta.prefixes.contains(&network.trunc()))
 }
 
 fn service_ranges(config: &Config) -> &[ipnet::IpNet] {
