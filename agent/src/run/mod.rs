@@ -9,6 +9,7 @@ mod lookup;
 mod report;
 mod routes;
 mod routing;
+mod writing;
 
 use std::io;
 use std::time::Instant;
