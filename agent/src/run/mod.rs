@@ -10,6 +10,7 @@ mod reload;
 mod report;
 mod routes;
 mod routing;
+mod writing;
 
 use std::io;
 use std::time::Instant;

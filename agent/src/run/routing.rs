@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use super::writing::{Writing, Written};
 use crate::bgp::{OrderError, ReconfigureError, ShutdownKind, Speaker, StartError};
 use crate::config::Config;
 use crate::config::diff::{Depth, Diff, Fate, PeerDiff};
@@ -18,7 +18,7 @@ use crate::netlink::dump;
 use crate::netlink::model::{Delta, State};
 use crate::netlink::requests::{RequestError, Requests};
 use crate::netlink::route_writer::RouteWriter;
-use crate::reconcile::kernel::{KernelReconciler, Op, Ownership, RouteError, plan};
+use crate::reconcile::kernel::{KernelReconciler, Ownership, plan};
 use crate::rib::limit::Order;
 use crate::rib::model::{PeerId, RibEvent};
 use crate::rib::own::Own;
@@ -28,8 +28,8 @@ use crate::rib::{Rib, RibConfig, underlay};
 const EVENTS: usize = 1024;
 /// Pause before a session that had no room for an order is told again.
 const BUSY: Duration = Duration::from_millis(100);
-/// Operations per write. While the kernel works them off on a thread of its own, the loop goes on.
-const BATCH: usize = 4096;
+/// Operations per batch: a few milliseconds of the kernel's time.
+const BATCH: usize = 2048;
 
 /// Why the routing half cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -56,17 +56,7 @@ pub struct Routing {
     events: mpsc::Receiver<RibEvent>,
     /// What the RIB wants of sessions that were busy.
     orders: Vec<Order>,
-    /// `None` while it writes.
-    writer: Option<RouteWriter>,
-    writing: Option<JoinHandle<Written>>,
-}
-
-/// What a write gives back.
-#[derive(Debug)]
-pub struct Written {
-    writer: RouteWriter,
-    ops: Vec<Op>,
-    results: Vec<Result<(), RouteError>>,
+    writing: Writing,
 }
 
 /// What a wait ended with.
@@ -87,10 +77,9 @@ impl Routing {
         let (sender, events) = mpsc::channel(EVENTS);
         let mut routing = Self {
             config: bgp.clone(),
+            writing: Writing::start(RouteWriter::new()?),
             rib: Rib::new(RibConfig::new(bgp, service_ranges(config)), own(state), now),
             reconciler: KernelReconciler::new(Ownership::from(&config.kernel)),
-            writer: Some(RouteWriter::new()?),
-            writing: None,
             speaker: Speaker::start(bgp, sender)?,
             events,
             orders: Vec::new(),
@@ -103,7 +92,7 @@ impl Routing {
     pub async fn wake(&mut self) -> Option<Wake> {
         tokio::select! {
             event = self.events.recv() => event.map(Wake::Event),
-            written = end_of(&mut self.writing) => Some(Wake::Written(written)),
+            written = self.writing.written() => Some(Wake::Written(written)),
         }
     }
 
@@ -111,14 +100,8 @@ impl Routing {
     pub fn handle(&mut self, wake: Wake, now: Instant) {
         match wake {
             Wake::Event(event) => self.take_events(event, now),
-            Wake::Written(written) => self.take_written(written),
+            Wake::Written((ops, results)) => self.reconciler.on_results(&ops, results, now),
         }
-    }
-
-    fn take_written(&mut self, Written { writer, ops, results }: Written) {
-        self.writing = None;
-        self.writer = Some(writer);
-        self.reconciler.on_results(&ops, results, Instant::now());
     }
 
     /// Takes in an event and those that are there already.
@@ -143,7 +126,7 @@ impl Routing {
         self.reconciler.on_kernel_changed(state, delta);
     }
 
-    /// Does what is due: timers of the RIB, and one batch of writes unless one is under way.
+    /// Does what is due: timers of the RIB, and writes as far as there is room.
     pub fn work(&mut self, state: &State, now: Instant) {
         let changed = self.rib.tick(now);
         self.want(changed);
@@ -154,16 +137,13 @@ impl Routing {
             self.reconciler.allow_deletes(state);
         }
         self.reconciler.tick(now);
-        let Some(mut writer) = self.writer.take() else { return };
-        let ops = self.reconciler.next_ops(state, now, BATCH);
-        if ops.is_empty() {
-            self.writer = Some(writer);
-            return;
+        while self.writing.has_room() {
+            let ops = self.reconciler.next_ops(state, now, BATCH);
+            if ops.is_empty() {
+                break;
+            }
+            self.writing.give(ops);
         }
-        self.writing = Some(tokio::task::spawn_blocking(move || {
-            let results = writer.write(&ops);
-            Written { writer, ops, results }
-        }));
     }
 
     /// Tells the RIB how the kernel gets to next hops.
@@ -239,7 +219,7 @@ impl Routing {
 
     /// When [`Self::work`] has something to do next; in the past when it has something right now.
     pub fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
-        if self.writer.is_some() && self.reconciler.has_work() {
+        if self.writing.has_room() && self.reconciler.has_work() {
             return Some(now);
         }
         let again = (!self.orders.is_empty()).then(|| now + BUSY);
@@ -262,12 +242,10 @@ impl Routing {
 
     /// Ends the sessions. Routes stay unless `flush`.
     pub async fn stop(self, flush: bool) {
-        let Self { speaker, reconciler, mut writing, .. } = self;
+        let Self { speaker, reconciler, writing, .. } = self;
         speaker.shutdown(ShutdownKind::Stop).await;
         // What is under way comes first: it would undo a flush.
-        if writing.is_some() {
-            end_of(&mut writing).await;
-        }
+        writing.finish().await;
         if flush && let Err(problem) = take_out(reconciler.ownership()) {
             warn!(%problem, "our routes stay in the kernel, `underpass flush` takes them out");
         }
@@ -279,19 +257,6 @@ impl Routing {
             self.reconciler
                 .on_desired_changed(changed.into_iter().map(|prefix| (prefix, rib.selected(&prefix))));
         }
-    }
-}
-
-/// The end of a write; never, without one. A panic of its thread goes on here.
-async fn end_of(writing: &mut Option<JoinHandle<Written>>) -> Written {
-    let Some(task) = writing else { return std::future::pending().await };
-    match task.await {
-        Ok(written) => written,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime ends.
-            Err(_) => std::future::pending().await,
-        },
     }
 }
 
