@@ -61,6 +61,8 @@ pub fn parse(text: &str) -> Parsed {
         });
     problems.extend(judged);
     problems.sort();
+    // The TOML reader tells some errors twice.
+    problems.dedup();
     Parsed { config, problems }
 }
 

@@ -26,10 +26,13 @@ impl Fsm {
         }
     }
 
-    /// The peer opens a connection only when it has given up the one that it opened before.
+    /// The peer opens a connection only when it has given up the one that it opened before. Beside an established
+    /// session that means that it has restarted: what we opened before that goes too.
     pub(super) fn drop_older_incoming(&mut self, out: &mut Vec<Action>) {
+        let established = self.session().is_some();
         let older = |connection: &super::Connection| {
-            connection.direction == Direction::Incoming && connection.phase != Phase::Established
+            connection.phase != Phase::Established
+                && (established || connection.direction == Direction::Incoming)
         };
         let dropped: Vec<ConnectionId> =
             self.connections.iter().filter(|connection| older(connection)).map(|found| found.id).collect();

@@ -128,3 +128,17 @@ fn the_later_of_two_connections_from_the_peer_counts() {
     assert_eq!(notified(&actions, first), Some((6, 7)));
     assert!(closed(&actions, first) && !closed(&actions, second));
 }
+
+/// Found by fuzzing: a connection of ours that the peer never answers stays in `OpenSent` beside the session.
+#[test]
+fn there_are_two_connections_at_most() {
+    let mut bench = Bench::started(settings());
+    bench.establish(Direction::Incoming, peer_open());
+    let (ours, _) = bench.connect(Direction::Outgoing);
+    bench.now += Duration::from_secs(6);
+    let (_, actions) = bench.connect(Direction::Incoming);
+    assert_eq!(notified(&actions, ours), Some((6, 7)));
+    assert!(closed(&actions, ours));
+    assert_eq!(bench.fsm.connections.len(), 2);
+    assert_eq!(bench.fsm.state(), State::Established);
+}
