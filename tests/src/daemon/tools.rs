@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 #[expect(dead_code, reason = "only the tools folder is of interest here")]
 mod toolchain;
 
-/// The unpacked package in `folder` ("bird1", "bird2", "frr").
+/// The unpacked package in `folder` ("bird1", "bird2", "frr", "gobgp", "exabgp").
 ///
 /// # Errors
 /// It is not there.
