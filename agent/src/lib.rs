@@ -14,6 +14,7 @@
 
 pub mod api;
 pub mod bgp;
+pub mod calico;
 pub mod cli;
 pub mod config;
 pub mod datapath;

@@ -11,6 +11,8 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use underpass::api::client;
 use underpass::api::model::{Counters, Lookup, Peers, Request, Response, Routes, Status};
 
+use nix::sys::signal::Signal;
+
 use crate::daemon::Process;
 use crate::lab::Lab;
 use crate::netns::Netns;
@@ -99,6 +101,14 @@ impl Agent {
             }
             Ok(status)
         })
+    }
+
+    /// SIGHUP: it reads its configuration again.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn hang_up(&self) -> Result<()> {
+        self.process.signal(Signal::SIGHUP)
     }
 
     /// SIGTERM, then waits.
@@ -232,7 +242,10 @@ pub fn forwarded(counters: &Counters) -> u64 {
 }
 
 /// The agent's program: `$UNDERPASS_BIN`, or beside the running test.
-fn program() -> Result<PathBuf> {
+///
+/// # Errors
+/// It is not built.
+pub fn program() -> Result<PathBuf> {
     if let Some(path) = env::var_os("UNDERPASS_BIN") {
         return Ok(PathBuf::from(path));
     }

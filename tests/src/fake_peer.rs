@@ -112,6 +112,11 @@ impl Listening {
         Self(TcpListener::bind(address).expect("the fake peer's address is free"))
     }
 
+    /// The socket, to set options.
+    pub fn socket(&self) -> &TcpListener {
+        &self.0
+    }
+
     /// Where.
     pub fn address(&self) -> SocketAddr {
         self.0.local_addr().expect("a bound listener has an address")
@@ -161,16 +166,40 @@ impl FakePeer {
 
     /// Connects from one address to another.
     pub fn connect(from: IpAddr, to: SocketAddr) -> Self {
+        Self::try_connect(from, to, PATIENCE, |_| {}).expect("connect")
+    }
+
+    /// Connects with a socket that is prepared first; the error of `connect`.
+    ///
+    /// # Errors
+    /// Nobody answers in time, or refuses.
+    pub fn try_connect(
+        from: IpAddr,
+        to: SocketAddr,
+        time: Duration,
+        prepare: impl FnOnce(&Socket),
+    ) -> std::io::Result<Self> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("socket");
+        prepare(&socket);
         socket.bind(&SocketAddr::new(from, 0).into()).expect("bind");
-        socket.connect_timeout(&to.into(), PATIENCE).expect("connect");
-        Self::over(socket.into())
+        socket.connect_timeout(&to.into(), time)?;
+        Ok(Self::over(socket.into()))
     }
 
     /// A second handle on the connection, to send from another thread.
     #[must_use]
     pub fn second_handle(&self) -> Self {
         Self { stream: self.stream.try_clone().expect("a second descriptor"), buffer: Vec::new() }
+    }
+
+    /// The socket, to set options.
+    pub fn socket(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Sends with this TTL from now on.
+    pub fn set_ttl(&self, ttl: u32) {
+        self.stream.set_ttl(ttl).expect("a TTL");
     }
 
     /// The other side's address.

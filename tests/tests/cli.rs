@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use underpass::api::model::{
-    CounterRow, Counters, KernelAnswer, Lookup, Peers, Request, Response, Routes, SCHEMA, Status, XdpAnswer,
+    CounterRow, Counters, Done, KernelAnswer, Lookup, PeerAction, Peers, Reloaded, ReloadedChange, Request,
+    Response, Routes, SCHEMA, Status, XdpAnswer,
 };
 use underpass::api::server::{Call, SOCKET_MODE, Server};
 
@@ -153,6 +154,21 @@ fn report(request: &Request) -> Response {
         Request::Peers => Response::Peers(Peers { schema: SCHEMA, peers: Vec::new() }),
         Request::Routes => Response::Routes(Routes { schema: SCHEMA, routes: Vec::new() }),
         Request::Lookup { .. } => Response::Lookup(lookup_report(true)),
+        Request::Peer { action, .. } => Response::Done(Done {
+            schema: SCHEMA,
+            peer: "172.20.0.11".parse().expect("an address"),
+            action: *action,
+        }),
+        Request::Reload => Response::Reloaded(Reloaded {
+            schema: SCHEMA,
+            changes: vec![ReloadedChange {
+                object: "peer rr1 (172.20.0.11)".to_owned(),
+                action: "reset".to_owned(),
+                keys: vec!["hold_time".to_owned()],
+            }],
+            needs_restart: vec!["log".to_owned()],
+            problems: Vec::new(),
+        }),
         Request::Counters => Response::Counters(Counters {
             schema: SCHEMA,
             counters: vec![CounterRow {
@@ -166,8 +182,10 @@ fn report(request: &Request) -> Response {
     }
 }
 
-const COMMANDS: [&str; 11] =
-    ["run", "status", "peers", "routes", "lookup", "counters", "flush", "off", "on", "config", "version"];
+const COMMANDS: [&str; 13] = [
+    "run", "status", "peers", "peer", "reload", "routes", "lookup", "counters", "flush", "off", "on",
+    "config", "version",
+];
 
 #[test]
 fn version_and_usage() {
@@ -242,7 +260,7 @@ fn a_closed_pipe_is_no_error() {
 fn without_an_agent_the_commands_say_so() {
     let machine = Machine::new();
     for command in
-        [&["status"][..], &["peers"], &["routes", "-o", "json"], &["lookup", "10.0.0.1"], &["counters"]]
+        [&["status"][..], &["peers"], &["routes", "-o", "json"], &["lookup", "10.0.0.1"], &["reload"]]
     {
         let (code, out, error) = machine.run(command);
         assert_eq!((code, out.as_str()), (Some(2), ""), "{command:?}");
@@ -260,11 +278,16 @@ fn reports_come_as_tables_and_as_json() {
     let _agent = FakeAgent::start(machine.socket(), |request| report(&request));
     let counters = "PORT  VERDICT  REASON    PACKETS  BYTES\neth0  passed   no_route        7    420\n";
     let lookup = ["lookup", "10.233.70.5", "--in", "eth0", "--from", "10.0.0.1"];
+    let reloaded = "peer rr1 (172.20.0.11): reset (hold_time)\nlog: differs, and only a restart of the agent \
+                    takes it on\n";
+    let down = Request::Peer { peer: "rr1".to_owned(), action: PeerAction::Down, message: String::new() };
     for (command, table, response) in [
         (&["status"][..], "Agent     underpass 9.9.9", report(&Request::Status)),
         (&["peers"], "no peers are configured", report(&Request::Peers)),
         (&["routes"], "no routes", report(&Request::Routes)),
         (&["counters"], counters, report(&Request::Counters)),
+        (&["reload"], reloaded, report(&Request::Reload)),
+        (&["peer", "rr1", "down"], "172.20.0.11 is taken down\n", report(&down)),
         (&lookup, "Packet    to 10.233.70.5", Response::Lookup(lookup_report(true))),
     ] {
         let (code, out, error) = machine.run(command);

@@ -32,6 +32,32 @@ pub enum Request {
     },
     /// `underpass counters`.
     Counters,
+    /// `underpass peer`.
+    Peer {
+        /// Configured name or address.
+        peer: String,
+        /// What to do.
+        action: PeerAction,
+        /// Words for the peer's operator (RFC 9003), with `down` and `reset`.
+        #[serde(default)]
+        message: String,
+    },
+    /// `underpass reload`.
+    Reload,
+}
+
+/// What an operator does with a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerAction {
+    /// Lets it come up.
+    Up,
+    /// Takes it down until `up` or the next start; its routes go.
+    Down,
+    /// Begins it anew; its routes stay until they were sent again.
+    Reset,
+    /// Asks for all routes again (RFC 2918).
+    Refresh,
 }
 
 /// What the agent answers.
@@ -48,11 +74,50 @@ pub enum Response {
     Lookup(Lookup),
     /// To [`Request::Counters`].
     Counters(Counters),
+    /// To [`Request::Peer`]: it was told to the session.
+    Done(Done),
+    /// To [`Request::Reload`].
+    Reloaded(Reloaded),
     /// The request cannot be answered; the text says why and what to do.
     Error {
         /// For the operator.
         message: String,
     },
+}
+
+/// `underpass peer`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The peer's address.
+    pub peer: IpAddr,
+    /// What was done.
+    pub action: PeerAction,
+}
+
+/// `underpass reload`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// What changed; empty: nothing.
+    pub changes: Vec<ReloadedChange>,
+    /// Keys that only a restart of the agent takes on.
+    pub needs_restart: Vec<String>,
+    /// What could not be done.
+    pub problems: Vec<String>,
+}
+
+/// One change of [`Reloaded`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadedChange {
+    /// "peer reflector1 (172.20.0.11)", "bgp.listen".
+    pub object: String,
+    /// "added", "removed", "changed in place", "asked for its routes again", "reset", "restarted".
+    pub action: String,
+    /// The keys that differ.
+    pub keys: Vec<String>,
 }
 
 /// `underpass status`.
@@ -242,6 +307,59 @@ pub struct PeerStatus {
     pub updates: u64,
     /// Last error of the session.
     pub last_error: Option<String>,
+    /// Administratively down.
+    #[serde(default)]
+    pub admin_down: bool,
+    /// Peer's BGP identifier, while established.
+    #[serde(default)]
+    pub router_id: Option<Ipv4Addr>,
+    /// "IPv4" and "IPv6": families negotiated, while established.
+    #[serde(default)]
+    pub families: Vec<String>,
+    /// Families in which the peer sends several paths per prefix (RFC 7911), while established.
+    #[serde(default)]
+    pub add_path: Vec<String>,
+    /// The peer offers graceful restart and we help it, while established.
+    #[serde(default)]
+    pub graceful_restart: bool,
+    /// UPDATEs whose routes were taken for withdrawn because of an error (RFC 7606), since the start.
+    #[serde(default)]
+    pub treated_as_withdraw: u64,
+    /// Attributes left out because of an error (RFC 7606), since the start.
+    #[serde(default)]
+    pub attributes_discarded: u64,
+    /// Seconds until the paths that are kept as the last known go, at most ([`Self::stale`] counts them).
+    #[serde(default)]
+    pub kept_seconds: Option<u64>,
+}
+
+impl PeerStatus {
+    /// A peer of which nothing is known but its configuration.
+    pub fn new(name: &str, address: IpAddr, remote_as: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            address,
+            remote_as,
+            state: "Idle".to_owned(),
+            uptime_seconds: None,
+            flaps: 0,
+            received: 0,
+            accepted: 0,
+            stale: 0,
+            end_of_rib: false,
+            hold_seconds: None,
+            updates: 0,
+            last_error: None,
+            admin_down: false,
+            router_id: None,
+            families: Vec::new(),
+            add_path: Vec::new(),
+            graceful_restart: false,
+            treated_as_withdraw: 0,
+            attributes_discarded: 0,
+            kept_seconds: None,
+        }
+    }
 }
 
 /// `underpass routes`.

@@ -18,6 +18,7 @@
 pub mod capabilities;
 mod connection;
 pub mod fsm;
+mod gtsm;
 mod listener;
 mod log_limit;
 pub mod notification;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+use super::gtsm;
 use super::password::Password;
 use crate::sys::tcp;
 
@@ -71,6 +72,29 @@ pub fn expect_password(listener: &TcpListener, peer: IpAddr, password: Option<&P
     match tcp::set_md5_key(listener, peer, password.map_or(&[], Password::as_bytes)) {
         // There was none.
         Err(error) if password.is_none() && error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        result => result,
+    }
+}
+
+/// Bounds the hops that segments from these peers have come, also on the connections that will be accepted.
+///
+/// # Errors
+/// What the kernel says; `E2BIG` for more peers than a filter can hold.
+pub fn bound_hops(listener: &TcpListener, peers: &[(IpAddr, u8)]) -> io::Result<()> {
+    let is_ipv6 = listener.local_addr()?.is_ipv6();
+    let peers: Vec<_> = peers.iter().filter(|(peer, _)| peer.is_ipv6() == is_ipv6).copied().collect();
+    let filter = gtsm::filter(&peers).ok_or_else(|| io::Error::from_raw_os_error(libc::E2BIG))?;
+    let socket = SockRef::from(listener);
+    if !filter.is_empty() {
+        let compiled: Vec<SockFilter> = filter
+            .iter()
+            .map(|step| SockFilter::new(step.code, step.jump_true, step.jump_false, step.operand))
+            .collect();
+        return socket.attach_filter(&compiled);
+    }
+    match socket.detach_filter() {
+        // There was none.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         result => result,
     }
 }

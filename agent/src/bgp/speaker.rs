@@ -50,6 +50,12 @@ pub enum StartError {
         /// What is wrong.
         source: PasswordError,
     },
+    /// The kernel does not take the bounds of `ttl_security` for a listening address.
+    #[error("ttl_security: cannot bound the hops of those who connect: {source}; let those peers be dialled")]
+    Hops {
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The kernel does not take a password for a listening address.
     #[error("peer {peer}: cannot expect signatures: {source}; the kernel needs CONFIG_TCP_MD5SIG")]
     Signature {
@@ -127,6 +133,18 @@ impl Speaker {
         Ok(speaker)
     }
 
+    /// Looks whether the passwords of a configuration can be read.
+    ///
+    /// # Errors
+    /// The first that cannot.
+    pub fn check(config: &Bgp) -> Result<(), StartError> {
+        for peer in &config.peers {
+            session::endpoint(config, peer)
+                .map_err(|source| StartError::Password { peer: peer.name.clone(), source })?;
+        }
+        Ok(())
+    }
+
     /// Listens on these addresses and no others. Passwords are set for the peers that are there.
     ///
     /// # Errors
@@ -135,8 +153,9 @@ impl Speaker {
         let is_new = |address: &&SocketAddr| !self.listening.iter().any(|old| old.configured == **address);
         let new = addresses.iter().filter(is_new);
         let new = new.map(|address| Ok((*address, listen(*address)?))).collect::<Result<Vec<_>, _>>()?;
-        for session in &self.sessions {
-            for (_, socket) in &new {
+        for (_, socket) in &new {
+            self.bound_hops(socket)?;
+            for session in &self.sessions {
                 expect_password(
                     socket,
                     &session.name,
@@ -172,6 +191,7 @@ impl Speaker {
         self.expect_password(&peer.name, peer.address, start.endpoint.password.as_deref())?;
         self.doors.open(peer.address, Door { local: peer.source_address, connections: sender });
         self.sessions.push(session);
+        self.bound_all_hops()?;
         self.tasks.spawn(peer::run(start));
         Ok(())
     }
@@ -184,6 +204,9 @@ impl Speaker {
         }
         if let Some(position) = self.sessions.iter().position(|session| session.address == peer) {
             let session = self.sessions.remove(position);
+            if let Err(error) = self.bound_all_hops() {
+                tracing::warn!(%error, "a bound of a peer that is gone stays");
+            }
             // Dropping the handle ends the task as well, only without a NOTIFICATION.
             let _busy = session.order(Command::Stop(ShutdownKind::Deconfigured.notification()));
         }
@@ -200,12 +223,23 @@ impl Speaker {
         self.doors.move_to(peer.address, peer.source_address);
         let unknown = || OrderError::UnknownPeer(peer.address.to_string());
         let session = self.sessions.iter_mut().find(|session| session.address == peer.address);
-        Ok(session.ok_or_else(unknown)?.reconfigure(config, peer, endpoint, reset)?)
+        session.ok_or_else(unknown)?.reconfigure(config, peer, endpoint, reset)?;
+        Ok(self.bound_all_hops()?)
     }
 
     /// Puts the sessions in the order of the configuration.
     pub fn arrange(&mut self, peers: &[Peer]) {
         self.sessions.sort_by_key(|session| peers.iter().position(|peer| peer.address == session.address));
+    }
+
+    fn bound_all_hops(&self) -> Result<(), StartError> {
+        self.listening.iter().try_for_each(|old| self.bound_hops(&old.socket))
+    }
+
+    fn bound_hops(&self, listener: &TcpListener) -> Result<(), StartError> {
+        let bounds = self.sessions.iter().map(|session| (session.address, session.endpoint.least_ttl));
+        let bounds: Vec<_> = bounds.filter(|(_, least)| *least > 0).collect();
+        socket::bound_hops(listener, &bounds).map_err(|source| StartError::Hops { source })
     }
 
     fn expect_password(
@@ -255,6 +289,19 @@ impl Speaker {
     /// The peer is unknown, its session is down, or it cannot do that.
     pub fn refresh(&self, peer: PeerId, family: Family) -> Result<(), OrderError> {
         self.session(peer)?.refresh(family)
+    }
+
+    /// As [`Self::refresh`], for every family that is negotiated.
+    ///
+    /// # Errors
+    /// As [`Self::refresh`].
+    pub fn refresh_all(&self, peer: PeerId) -> Result<(), OrderError> {
+        let session = self.session(peer)?;
+        let families = session.status(Instant::now()).families;
+        if families.is_empty() {
+            return Err(OrderError::NotEstablished(peer));
+        }
+        families.into_iter().try_for_each(|family| session.refresh(family))
     }
 
     /// Takes a session down until [`Self::up`]: Cease, Administrative Shutdown, with words for the peer's

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use super::from_calico::FromCalico;
 use super::output::OutputFormat;
+use crate::api::model::PeerAction;
 use crate::config;
 
 /// Keeps the kernel FIB right from BGP and forwards the kernel's routes in XDP.
@@ -27,6 +29,15 @@ pub(super) struct Cli {
 }
 
 impl Cli {
+    /// Where the configuration is from.
+    pub(super) fn source(&self) -> config::Source {
+        config::Source {
+            path: self.config_path().to_owned(),
+            socket: self.socket.clone(),
+            bpffs: self.bpffs.clone(),
+        }
+    }
+
     /// The configuration file to use.
     pub(super) fn config_path(&self) -> &Path {
         self.config.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH))
@@ -41,6 +52,10 @@ pub(super) enum Command {
     Status(Read),
     /// BGP sessions
     Peers(Read),
+    /// Take a BGP session down or up, reset it, or ask the peer for its routes again
+    Peer(Order),
+    /// Read the configuration file again and take on what changed; an invalid file changes nothing
+    Reload(Read),
     /// Every prefix in RIB, kernel and XDP
     Routes(Read),
     /// Ask the XDP program and the kernel where a packet to ADDR would go; exit code 1 when they disagree
@@ -66,6 +81,8 @@ pub(super) enum ConfigCommand {
     Check(Read),
     /// Print a commented configuration with every key and its default
     Example,
+    /// Print the configuration that follows from Calico's resources, for a node or for a peer of nodes
+    FromCalico(Box<FromCalico>),
 }
 
 /// Options of every command that reports.
@@ -74,6 +91,21 @@ pub(super) struct Read {
     /// Format of the report
     #[arg(short, long, value_enum, default_value_t)]
     pub output: OutputFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Order {
+    /// Configured name or address of the peer
+    #[arg(value_name = "PEER")]
+    pub peer: String,
+    /// down: until `up` or the next start, its routes go; reset: its routes stay until they were sent again
+    #[arg(value_enum)]
+    pub action: PeerAction,
+    /// Words for the peer's operator, with `down` and `reset` (RFC 9003)
+    #[arg(short, long, value_name = "TEXT", default_value = "")]
+    pub message: String,
+    #[command(flatten)]
+    pub read: Read,
 }
 
 #[derive(Debug, Args)]

@@ -5,12 +5,12 @@
 
 mod args;
 mod check;
+mod from_calico;
 mod output;
 mod query;
 pub mod render;
 mod switch;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -48,6 +48,8 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Status(read) => query::status(&agent(cli)?, read.output),
         Command::Peers(read) => query::peers(&agent(cli)?, read.output),
         Command::Routes(read) => query::routes(&agent(cli)?, read.output),
+        Command::Peer(order) => query::peer(&agent(cli)?, order),
+        Command::Reload(read) => query::reload(&agent(cli)?, read.output),
         Command::Lookup(lookup) => query::lookup(&agent(cli)?, lookup),
         Command::Counters(read) => query::counters(&agent(cli)?, read.output),
         Command::Flush(read) => switch::flush(&config(cli)?.0, read.output),
@@ -55,15 +57,14 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::On(read) => switch::set_enabled(&agent(cli)?, true, read.output),
         Command::Config(ConfigCommand::Check(read)) => check::check(cli.config_path(), read.output),
         Command::Config(ConfigCommand::Example) => output::print(config::EXAMPLE),
+        Command::Config(ConfigCommand::FromCalico(arguments)) => from_calico::from_calico(arguments),
         Command::Version(read) => version(read.output),
     }
 }
 
 /// The configuration with the command line's paths, refused when it has errors; and its warnings.
 fn config(cli: &Cli) -> anyhow::Result<(Config, Vec<Problem>)> {
-    let (mut config, warnings) = config::load(cli.config_path())?;
-    override_paths(cli, &mut config.agent);
-    Ok((config, warnings))
+    Ok(cli.source().load()?)
 }
 
 /// Socket and pin folder, also of a file with errors, and without one the defaults.
@@ -73,18 +74,8 @@ fn agent(cli: &Cli) -> anyhow::Result<Agent> {
         Err(error) if cli.config.is_some() => return Err(error.into()),
         Err(_) => Agent::default(),
     };
-    override_paths(cli, &mut agent);
+    cli.source().override_paths(&mut agent);
     Ok(agent)
-}
-
-fn override_paths(cli: &Cli, agent: &mut Agent) {
-    let set = |to: &mut PathBuf, from: &Option<PathBuf>| {
-        if let Some(path) = from {
-            path.clone_into(to);
-        }
-    };
-    set(&mut agent.socket, &cli.socket);
-    set(&mut agent.bpffs, &cli.bpffs);
 }
 
 fn run(cli: &Cli) -> anyhow::Result<Exit> {
@@ -97,7 +88,7 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
-    match runtime.block_on(crate::run::run(config)) {
+    match runtime.block_on(crate::run::run(config, cli.source())) {
         Ok(()) => Ok(Exit::Fine),
         Err(error) => {
             tracing::error!("{}", output::describe(&error));

@@ -44,6 +44,19 @@ pub(super) fn counters(agent: &Agent, format: OutputFormat) -> anyhow::Result<Ex
     show(&report, format, render::counters)
 }
 
+pub(super) fn peer(agent: &Agent, order: &args::Order) -> anyhow::Result<Exit> {
+    let request =
+        Request::Peer { peer: order.peer.clone(), action: order.action, message: order.message.clone() };
+    let Response::Done(report) = ask(agent, &request)? else { return Err(wrong_report()) };
+    show(&report, order.read.output, render::done)
+}
+
+pub(super) fn reload(agent: &Agent, format: OutputFormat) -> anyhow::Result<Exit> {
+    let Response::Reloaded(report) = ask(agent, &Request::Reload)? else { return Err(wrong_report()) };
+    show(&report, format, render::reloaded)?;
+    Ok(if report.problems.is_empty() { Exit::Fine } else { Exit::Problem })
+}
+
 fn ask(agent: &Agent, request: &Request) -> anyhow::Result<Response> {
     match client::call(&agent.socket, request)? {
         Response::Error { message } => bail!(message),

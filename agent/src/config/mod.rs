@@ -4,6 +4,7 @@
 //! [`validate`] judges the values, [`parse`] joins both with the places in the file. Every problem
 //! of a file is found in one go, with line, column, key and the remedy.
 
+pub mod diff;
 mod example;
 pub mod model;
 mod problem;
@@ -17,7 +18,7 @@ mod value;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use example::EXAMPLE;
 pub use model::Config;
@@ -96,6 +97,39 @@ pub fn load(path: &Path) -> Result<(Config, Vec<Problem>), LoadError> {
         return Err(LoadError::Invalid { path: path.to_owned(), problems: parsed.problems });
     }
     Ok((parsed.config, parsed.problems))
+}
+
+/// Where the agent's configuration is from: a file, and the paths that the command line puts in the place of
+/// the file's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The file.
+    pub path: PathBuf,
+    /// `--socket`.
+    pub socket: Option<PathBuf>,
+    /// `--bpffs`.
+    pub bpffs: Option<PathBuf>,
+}
+
+impl Source {
+    /// Reads a configuration that the agent can start with, and its warnings.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn load(&self) -> Result<(Config, Vec<Problem>), LoadError> {
+        let (mut config, warnings) = load(&self.path)?;
+        self.override_paths(&mut config.agent);
+        Ok((config, warnings))
+    }
+
+    /// Puts the command line's paths in the place of the file's.
+    pub fn override_paths(&self, agent: &mut model::Agent) {
+        for (to, from) in [(&mut agent.socket, &self.socket), (&mut agent.bpffs, &self.bpffs)] {
+            if let Some(path) = from {
+                path.clone_into(to);
+            }
+        }
+    }
 }
 
 /// The socket and the pin directory that a file names, whatever else is wrong with it: `status` and

@@ -4,6 +4,7 @@ use super::model::{Bgp, Datapath, LogFormat, Peer, PrefixRange, Services};
 use super::*;
 use crate::netlink::model::Family;
 
+mod difference;
 mod properties;
 mod values;
 

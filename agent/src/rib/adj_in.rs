@@ -125,17 +125,24 @@ impl AdjIn {
         true
     }
 
+    /// Other bounds from now on. What is stored stays.
+    pub const fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Removes the paths of a family for which `gone` says so; the prefixes that lost one.
     pub fn remove_where(&mut self, family: Family, gone: impl Fn(&Path) -> bool) -> BTreeSet<IpNet> {
+        self.remove_if(|prefix, path| Family::of(prefix.addr()) == family && gone(path))
+    }
+
+    /// Removes the paths for which `gone` says so; the prefixes that lost one.
+    pub fn remove_if(&mut self, gone: impl Fn(&IpNet, &Path) -> bool) -> BTreeSet<IpNet> {
         let mut touched = BTreeSet::new();
         let (mut removed, mut fresh) = (0, 0);
         self.paths.retain(|prefix, list| {
-            if Family::of(prefix.addr()) != family {
-                return true;
-            }
             let before = list.len();
             list.retain(|path| {
-                let gone = gone(path);
+                let gone = gone(prefix, path);
                 fresh += usize::from(gone && !path.stale);
                 !gone
             });

@@ -17,6 +17,7 @@ pub mod last_known;
 pub mod model;
 pub mod multipath;
 pub mod peer;
+mod reconfigure;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};

@@ -66,6 +66,12 @@ impl PeerState {
         }
     }
 
+    /// Another configuration.
+    pub const fn configure(&mut self, config: &PeerConfig, paths_per_prefix: usize) {
+        self.stale_time = config.stale_time;
+        self.adj_in.set_limits(Limits { paths_per_prefix, paths: config.max_prefixes });
+    }
+
     /// The session is Established. Stale paths of families that the peer did not preserve, or that
     /// are no longer negotiated, go at once (RFC 4724 §4.2); the prefixes to select anew.
     pub fn up(&mut self, session: PeerInfo) -> BTreeSet<IpNet> {

@@ -6,6 +6,7 @@
 
 mod forwarding;
 mod lookup;
+mod reload;
 mod report;
 mod routes;
 mod routing;
@@ -20,9 +21,10 @@ use tracing::{error, info};
 
 use self::forwarding::Forwarding;
 use self::routing::Routing;
-use crate::api::model::{Request, Response};
+use crate::api::model::{Done, PeerAction, Request, Response, SCHEMA};
 use crate::api::server::{Call, SOCKET_MODE, Server};
-use crate::config::Config;
+use crate::bgp::OrderError;
+use crate::config::{Config, Source};
 use crate::netlink::model::Delta;
 use crate::netlink::monitor::Monitor;
 use crate::netlink::query::Query;
@@ -33,6 +35,7 @@ const CALLS: usize = 64;
 /// The agent's state.
 struct Agent {
     config: Config,
+    source: Source,
     started: Instant,
     monitor: Monitor,
     query: Query,
@@ -42,15 +45,16 @@ struct Agent {
     problems: Vec<String>,
 }
 
-/// Runs the agent in the current network namespace until SIGTERM or SIGINT.
+/// Runs the agent in the current network namespace until SIGTERM or SIGINT. On SIGHUP it reads its `source`
+/// again.
 ///
 /// # Errors
 /// Another agent holds the socket, netlink cannot be opened, or nothing that is configured can start.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, source: Source) -> anyhow::Result<()> {
     // First of all: a stop while the agent starts is a stop like any other, as soon as it has started.
     let mut signals = Signals::new().context("signal handler")?;
     let server = Server::bind(&config.agent.socket, SOCKET_MODE)?;
-    let mut agent = Agent::start(config)?;
+    let mut agent = Agent::start(config, source)?;
     let (sender, mut calls) = mpsc::channel(CALLS);
     let api = tokio::spawn(server.serve(sender));
     let result = agent.serve(&mut calls, &mut signals).await;
@@ -62,20 +66,25 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     result
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT end the agent, SIGHUP has it read its configuration again.
 struct Signals {
+    hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 }
 
 impl Agent {
-    fn start(config: Config) -> anyhow::Result<Self> {
+    fn start(config: Config, source: Source) -> anyhow::Result<Self> {
         let now = Instant::now();
         let monitor = Monitor::start().context("cannot follow the kernel's state")?;
         let query = Query::new().context("netlink socket for lookups")?;
@@ -103,7 +112,7 @@ impl Agent {
             sessions = config.bgp.as_ref().map_or(0, |bgp| bgp.peers.len()),
             "started"
         );
-        Ok(Self { config, started: now, monitor, query, forwarding, routing, problems })
+        Ok(Self { config, source, started: now, monitor, query, forwarding, routing, problems })
     }
 
     async fn serve(&mut self, calls: &mut mpsc::Receiver<Call>, signals: &mut Signals) -> anyhow::Result<()> {
@@ -126,6 +135,11 @@ impl Agent {
                 }
                 () = rules_changed(self.forwarding.as_mut()) => {}
                 () = sleep_until(deadline) => {}
+                _ = signals.hangup.recv() => {
+                    if let Err(problem) = self.reload() {
+                        error!("the configuration stays as it was: {problem:#}");
+                    }
+                }
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
             }
@@ -174,10 +188,32 @@ impl Agent {
             Request::Peers => Response::Peers(self.peers()),
             Request::Routes => Response::Routes(self.routes()),
             Request::Counters => self.counters(),
+            Request::Peer { peer, action, message } => self
+                .peer(&peer, action, message)
+                .map_or_else(|problem| Response::Error { message: problem.to_string() }, Response::Done),
+            Request::Reload => self.reload().map_or_else(
+                |problem| Response::Error { message: format!("nothing was changed: {problem:#}") },
+                Response::Reloaded,
+            ),
             Request::Lookup { address, source, interface } => self
                 .lookup(address, source, interface.as_deref())
                 .map_or_else(|problem| Response::Error { message: problem.to_string() }, Response::Lookup),
         }
+    }
+
+    /// Does with a session what the operator says.
+    fn peer(&self, peer: &str, action: PeerAction, message: String) -> Result<Done, OrderError> {
+        let Some(routing) = &self.routing else { return Err(OrderError::UnknownPeer(peer.to_owned())) };
+        let speaker = &routing.speaker;
+        let peer = speaker.find(peer)?;
+        match action {
+            PeerAction::Up => speaker.up(peer)?,
+            PeerAction::Down => speaker.down(peer, message)?,
+            PeerAction::Reset => speaker.reset(peer, message)?,
+            PeerAction::Refresh => speaker.refresh_all(peer)?,
+        }
+        info!(%peer, ?action, "told to by an operator");
+        Ok(Done { schema: SCHEMA, peer, action })
     }
 
     async fn stop(self) {

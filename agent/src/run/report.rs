@@ -1,6 +1,7 @@
 //! What the agent tells about itself: `status`, `peers`, `counters`.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use underpass_common::abi::ABI_VERSION;
 
@@ -12,6 +13,7 @@ use crate::api::model::{
     RulesStatus, SCHEMA, Status,
 };
 use crate::bgp::{SessionStatus, State as SessionState};
+use crate::netlink::model::Family;
 
 impl Agent {
     pub(super) fn status(&mut self) -> Status {
@@ -184,10 +186,10 @@ fn kernel_status(routing: &Routing) -> KernelStatus {
 
 fn peer_status(session: &SessionStatus, routing: &Routing) -> PeerStatus {
     let counts = routing.rib.peer_counts(&session.address).unwrap_or_default();
+    let now = Instant::now();
+    let kept = routing.rib.kept().find(|(peer, ..)| *peer == session.address);
+    let names = |families: &[Family]| families.iter().map(|family| family.name().to_owned()).collect();
     PeerStatus {
-        name: session.name.clone(),
-        address: session.address,
-        remote_as: session.remote_as,
         state: session.state.to_string(),
         uptime_seconds: session.uptime.map(|uptime| uptime.as_secs()),
         flaps: session.flaps,
@@ -198,6 +200,15 @@ fn peer_status(session: &SessionStatus, routing: &Routing) -> PeerStatus {
         hold_seconds: session.hold_time.map(|hold| hold.as_secs()),
         updates: session.updates,
         last_error: session.last_error.clone(),
+        admin_down: session.is_down,
+        router_id: session.router_id,
+        families: names(&session.families),
+        add_path: names(&session.add_path),
+        graceful_restart: session.graceful_restart,
+        treated_as_withdraw: session.treated_as_withdraw,
+        attributes_discarded: session.attributes_discarded,
+        kept_seconds: kept.map(|(.., until)| until.saturating_duration_since(now).as_secs()),
+        ..PeerStatus::new(&session.name, session.address, session.remote_as)
     }
 }
 
@@ -207,12 +218,20 @@ fn routing_problems(routing: &Routing) -> Vec<String> {
         .speaker
         .sessions()
         .iter()
-        .filter(|session| session.state != SessionState::Established)
+        .filter(|session| session.state != SessionState::Established && !session.is_down)
         .map(|session| {
             let why = session.last_error.as_deref().unwrap_or("no answer from the peer yet");
             format!("session with {} ({}) is {}: {why}", session.name, session.address, session.state)
         })
         .collect();
+    let now = Instant::now();
+    problems.extend(routing.rib.kept().map(|(peer, paths, until)| {
+        let left = until.saturating_duration_since(now).as_secs();
+        format!(
+            "{paths} paths of {peer} are kept as the last known for another {left} s at most: every peer of its \
+             AS was lost"
+        )
+    }));
     let errors = routing.reconciler.counts().errors;
     if errors > 0 {
         problems.push(format!("{errors} routes are not in the kernel, `underpass routes` says why"));

@@ -8,7 +8,8 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::bgp::{ShutdownKind, Speaker, StartError};
+use crate::bgp::{OrderError, ReconfigureError, ShutdownKind, Speaker, StartError};
+use crate::config::diff::{Depth, Diff, Fate, PeerDiff};
 use crate::config::model::{Bgp, Kernel};
 use crate::netlink::apply::Part;
 use crate::netlink::dump;
@@ -16,7 +17,7 @@ use crate::netlink::model::{Delta, State};
 use crate::netlink::requests::{RequestError, Requests};
 use crate::netlink::route_writer::RouteWriter;
 use crate::reconcile::kernel::{KernelReconciler, Ownership, RouteTarget, plan};
-use crate::rib::model::RibEvent;
+use crate::rib::model::{PeerId, RibEvent};
 use crate::rib::{Rib, RibConfig};
 
 /// Events that sessions may have under way; a full channel holds the peers back (TCP does the rest).
@@ -107,6 +108,67 @@ impl Routing {
         }
         let results = self.writer.execute(&batch).await;
         self.reconciler.on_results(&batch, results, Instant::now());
+    }
+
+    /// Takes on another configuration; what could not be done, in words. Nothing is changed when a password
+    /// cannot be read or an address not be listened on.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    pub fn reload(&mut self, new: &Bgp, diff: &Diff) -> Result<Vec<String>, StartError> {
+        Speaker::check(new)?;
+        if diff.listen {
+            self.speaker.listen_on(&new.listen)?;
+        }
+        let mut problems = Vec::new();
+        for change in &diff.peers {
+            if let Err(problem) = self.reload_peer(new, change) {
+                problems.push(format!("peer {} ({}): {problem}", change.name, change.peer));
+            }
+        }
+        self.speaker.arrange(&new.peers);
+        self.config = new.clone();
+        if diff.rib {
+            let changed = self.rib.reconfigure(RibConfig::from(new));
+            self.want(changed);
+        }
+        for change in &diff.peers {
+            if matches!(change.fate, Fate::Changed { depth: Depth::Refresh, .. }) {
+                self.ask_again(change.peer);
+            }
+        }
+        Ok(problems)
+    }
+
+    fn reload_peer(&mut self, new: &Bgp, change: &PeerDiff) -> Result<(), ReconfigureError> {
+        let peer = new.peers.iter().find(|peer| peer.address == change.peer);
+        match (&change.fate, peer) {
+            (Fate::Added, Some(peer)) => self.speaker.add(new, peer)?,
+            (Fate::Changed { depth, enabled, .. }, Some(peer)) if *depth > Depth::None => {
+                self.speaker.reconfigure(new, peer, *depth == Depth::Reset)?;
+                match enabled {
+                    Some(true) => self.speaker.up(change.peer)?,
+                    Some(false) => self.speaker.down(change.peer, String::new())?,
+                    None => {}
+                }
+            }
+            (Fate::Removed, _) => self.speaker.remove(change.peer),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Asks a peer for all its routes again; one that cannot do that is reset.
+    fn ask_again(&self, peer: PeerId) {
+        match self.speaker.refresh_all(peer) {
+            Ok(()) | Err(OrderError::NotEstablished(_)) => {}
+            Err(why) => {
+                info!(%peer, %why, "the import policy changed: the session begins anew");
+                if let Err(problem) = self.speaker.reset(peer, "import policy changed".to_owned()) {
+                    warn!(%peer, %problem, "what the peer announced before is judged by the old policy");
+                }
+            }
+        }
     }
 
     /// When [`Self::work`] has something to do next; in the past when it has something right now.

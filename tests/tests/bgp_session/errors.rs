@@ -90,7 +90,9 @@ fn every_error_in_update_has_its_answer() {
     ];
     let place = Place(6);
     let listening = place.listen();
-    let mut agent = Agent::start(&place.config(listening.address().port()));
+    let mut config = place.config(listening.address().port());
+    config.peers[0].extended_messages = false;
+    let mut agent = Agent::start(&config);
     for case in cases {
         let mut peer = listening.accept();
         peer.establish(&open().with_graceful_restart(120, false, [true, true]));

@@ -56,6 +56,7 @@ impl Place {
                 max_paths_per_prefix: 16,
             },
             maximum_paths: 8,
+            keep_last_known: Duration::from_hours(1),
         }
     }
 
@@ -148,6 +149,13 @@ impl Agent {
             assert!(Instant::now() < deadline, "not so in time: {what}; {status:?}");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Does something that changes the speaker, inside of its runtime.
+    pub fn change<T>(&mut self, act: impl FnOnce(&mut Speaker) -> T) -> T {
+        let Self { runtime, speaker, .. } = self;
+        let _inside = runtime.enter();
+        act(speaker.as_mut().expect("not yet stopped"))
     }
 
     pub fn shutdown(&mut self, kind: ShutdownKind) {

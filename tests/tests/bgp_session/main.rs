@@ -3,6 +3,8 @@
 mod endings;
 mod errors;
 mod harness;
+mod operator;
+mod security;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -38,6 +40,7 @@ fn active_session_from_its_own_source_address() {
             local_router_id: OUR_ID,
             local_address: place.ours(),
             families: vec![Family::Ipv4, Family::Ipv6],
+            extended_next_hop: false,
             forwarding_preserved: vec![Family::Ipv4],
         }
     );

@@ -1,6 +1,7 @@
 //! The agent as a client of route reflectors that we did not write: BIRD 1.6.8, BIRD 2 and FRR.
 
 mod ipv6;
+mod operator;
 mod rig;
 
 use std::process::Stdio;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use ipnet::IpNet;
 use serde::Deserialize;
 use underpass::api::model::PeerStatus;
@@ -137,6 +137,30 @@ impl Rig {
         }
     }
 
+    /// Takes the reflector's session with the agent down: Cease, Administrative Shutdown.
+    pub fn shut_session(&self, number: usize) -> Result<()> {
+        match &self.reflectors[number] {
+            Reflector::Bird(bird) => bird.client().command("disable edge").map(drop),
+            Reflector::Frr(frr) => configure(frr, &format!("neighbor {ROUTER} shutdown")),
+        }
+    }
+
+    /// And lets it come up again.
+    pub fn open_session(&self, number: usize) -> Result<()> {
+        match &self.reflectors[number] {
+            Reflector::Bird(bird) => bird.client().command("enable edge").map(drop),
+            Reflector::Frr(frr) => configure(frr, &format!("no neighbor {ROUTER} shutdown")),
+        }
+    }
+
+    /// What a BIRD reflector says of its session with the agent.
+    pub fn reflector_says(&self, number: usize) -> Result<String> {
+        match &self.reflectors[number] {
+            Reflector::Bird(bird) => bird.client().command("show protocols all edge"),
+            Reflector::Frr(_) => bail!("a question for BIRD"),
+        }
+    }
+
     /// The agent's session with a reflector.
     pub fn peer(&self, number: usize) -> Result<PeerStatus> {
         let found = self.client().peers()?.peers.into_iter().nth(number);
@@ -155,6 +179,11 @@ impl Rig {
 
     /// Waits until RIB and kernel have exactly these routes and no others.
     pub fn wait_routes(&self, what: &str, expected: &[(&str, &[&str])]) {
+        self.wait_routes_within(what, PATIENCE, expected);
+    }
+
+    /// As [`Self::wait_routes`], for this long.
+    pub fn wait_routes_within(&self, what: &str, patience: Duration, expected: &[(&str, &[&str])]) {
         let expected: Vec<(IpNet, Vec<IpAddr>)> = expected
             .iter()
             .map(|(prefix, hops)| {
@@ -179,7 +208,7 @@ impl Rig {
             ensure!(kernel == expected, "the kernel has {kernel:?}");
             Ok(())
         };
-        wait::until(what, PATIENCE, look).expect("in time");
+        wait::until(what, patience, look).expect("in time");
     }
 
     /// What `ip route` says of the agent's routes, sorted.
@@ -188,6 +217,11 @@ impl Rig {
             self.router().ip_json(&format!("route show proto {}", Kernel::default().protocol))?;
         kernel_routes(routes)
     }
+}
+
+fn configure(frr: &Frr, line: &str) -> Result<()> {
+    let speaker = format!("router bgp {AS}");
+    frr.client().commands("bgpd", &["configure terminal", &speaker, line]).map(drop)
 }
 
 /// Prefixes with their next hops, sorted.

@@ -123,9 +123,6 @@ fn responses() -> Vec<Response> {
         problems: vec!["line\nbreak and \"quotes\"".to_owned()],
     };
     let peer = PeerStatus {
-        name: "node1".to_owned(),
-        address: address("172.20.0.11"),
-        remote_as: 64512,
         state: "Established".to_owned(),
         uptime_seconds: Some(1),
         flaps: 0,
@@ -136,6 +133,7 @@ fn responses() -> Vec<Response> {
         hold_seconds: Some(90),
         updates: 1,
         last_error: None,
+        ..PeerStatus::new("node1", "172.20.0.11".parse().expect("an address"), 64512)
     };
     let route = RouteStatus {
         prefix: "10.233.70.0/26".parse().expect("a prefix"),

@@ -61,8 +61,12 @@ impl Cause {
     /// once; one that sends what we cannot accept is kept away for a while (RFC 4271 §8.1.1).
     pub(super) const fn pause(&self) -> Pause {
         match self {
-            Self::Dial(_) | Self::PeerClosed | Self::Lost(_) | Self::Replaced => Pause::Retry,
-            Self::AdminDown(_) | Self::AdminReset(_) => Pause::Retry,
+            Self::Dial(_)
+            | Self::PeerClosed
+            | Self::Lost(_)
+            | Self::Replaced
+            | Self::AdminDown(_)
+            | Self::AdminReset(_) => Pause::Retry,
             Self::Sent(sent) => match (sent.code, sent.subcode) {
                 (notification::HOLD_TIMER_EXPIRED | notification::SEND_HOLD_TIMER_EXPIRED, _)
                 | (notification::CEASE, notification::COLLISION) => Pause::Retry,

@@ -63,13 +63,13 @@ fn header_errors_carry_what_rfc_4271_asks_for() {
 
 #[test]
 fn extended_messages_are_read_where_they_were_offered() {
-    let filled = |kind, length: usize| message(kind, &vec![0; length - HEADER]);
     struct Case {
         name: &'static str,
         bytes: Vec<u8>,
         longest: usize,
         expected: Result<&'static str, (u8, u8)>,
     }
+    let filled = |kind, length: usize| message(kind, &vec![0; length - HEADER]);
     let cases = [
         Case { name: "UPDATE of 4096", bytes: filled(2, 4096), longest: MAX_MESSAGE, expected: Ok("UPDATE") },
         Case { name: "UPDATE of 4097", bytes: filled(2, 4097), longest: MAX_MESSAGE, expected: Err((1, 2)) },

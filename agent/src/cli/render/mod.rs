@@ -9,7 +9,8 @@ mod tests;
 use std::net::IpAddr;
 
 use crate::api::model::{
-    Counters, KernelRoute, NextHopView, PeerStatus, Peers, RouteStatus, Routes, XdpRoute,
+    Counters, Done, KernelRoute, NextHopView, PeerAction, PeerStatus, Peers, Reloaded, ReloadedChange,
+    RouteStatus, Routes, XdpRoute,
 };
 use table::{Column, Table};
 
@@ -23,6 +24,35 @@ pub enum Style {
     Plain,
     /// With a line below the header: for terminals.
     Ruled,
+}
+
+/// `underpass peer`: what was done.
+pub fn done(report: &Done, _: Style) -> String {
+    let action = match report.action {
+        PeerAction::Up => "may come up",
+        PeerAction::Down => "is taken down",
+        PeerAction::Reset => "is reset",
+        PeerAction::Refresh => "is asked for its routes again",
+    };
+    format!("{} {action}\n", report.peer)
+}
+
+/// `underpass reload`: one line per change, then what only a restart takes on and what went wrong.
+pub fn reloaded(report: &Reloaded, _: Style) -> String {
+    let change = |change: &ReloadedChange| match change.keys.as_slice() {
+        [] => format!("{}: {}\n", change.object, change.action),
+        keys => format!("{}: {} ({})\n", change.object, change.action, keys.join(", ")),
+    };
+    let restart = |key: &String| format!("{key}: differs, and only a restart of the agent takes it on\n");
+    let problem = |problem: &String| format!("problem: {problem}\n");
+    let lines: String = report
+        .changes
+        .iter()
+        .map(change)
+        .chain(report.needs_restart.iter().map(restart))
+        .chain(report.problems.iter().map(problem))
+        .collect();
+    if lines.is_empty() { "nothing changed\n".to_owned() } else { lines }
 }
 
 /// `underpass peers`: one line per peer.
@@ -55,7 +85,7 @@ fn peer_row(peer: &PeerStatus) -> Vec<String> {
         peer.name.clone(),
         peer.address.to_string(),
         peer.remote_as.to_string(),
-        peer.state.clone(),
+        if peer.admin_down { format!("{} (admin)", peer.state) } else { peer.state.clone() },
         peer.uptime_seconds.map_or_else(none, duration),
         peer.received.to_string(),
         peer.accepted.to_string(),

@@ -136,9 +136,6 @@ Problems  none
 #[test]
 fn peers_in_a_terminal_have_a_ruled_header() {
     let up = PeerStatus {
-        name: "node1".to_owned(),
-        address: "172.20.0.11".parse().expect("an address"),
-        remote_as: 64512,
         state: "Established".to_owned(),
         uptime_seconds: Some(90061),
         flaps: 0,
@@ -149,6 +146,7 @@ fn peers_in_a_terminal_have_a_ruled_header() {
         hold_seconds: Some(90),
         updates: 9,
         last_error: None,
+        ..PeerStatus::new("node1", "172.20.0.11".parse().expect("an address"), 64512)
     };
     let down = PeerStatus {
         name: "node2".to_owned(),
