@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod fake_peer;
 pub mod kernel;
 pub mod lab;
+pub mod matrix;
 pub mod netns;
 pub mod packet;
 pub mod privilege;
