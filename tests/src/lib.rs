@@ -7,6 +7,7 @@ pub mod fake_peer;
 pub mod fuzz;
 pub mod kernel;
 pub mod lab;
+pub mod matrix;
 pub mod netns;
 pub mod packet;
 pub mod privilege;

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -147,6 +147,19 @@ pub fn ip(commands: &str) -> Result<()> {
 /// # Errors
 /// It does not start or fails; the text has the command and its standard error.
 pub fn output(command: &mut Command) -> Result<String> {
+    Ok(String::from_utf8_lossy(&succeed(command)?.stdout).into_owned())
+}
+
+/// As [`output`], with what it printed to standard error after it.
+///
+/// # Errors
+/// As [`output`].
+pub fn output_and_errors(command: &mut Command) -> Result<String> {
+    let out = succeed(command)?;
+    Ok(String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
+}
+
+fn succeed(command: &mut Command) -> Result<Output> {
     let out = command
         .stdin(Stdio::null())
         .output()
@@ -154,7 +167,7 @@ pub fn output(command: &mut Command) -> Result<String> {
     if !out.status.success() {
         bail!("{command:?} failed ({}): {}", out.status, String::from_utf8_lossy(&out.stderr).trim());
     }
-    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    Ok(out)
 }
 
 /// `ip -batch`; an error names the line that failed.

@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod lab;
 mod lint;
+mod matrix;
 mod process;
 mod setup;
 mod test;
@@ -24,6 +25,8 @@ enum Command {
     Lint,
     /// Build everything and run every test.
     Test(test::Args),
+    /// Run the interop matrix against every routing daemon and renew the tables in docs/interop.md.
+    Matrix,
     /// The reference lab in network namespaces: `up`, `down`, `status`, `exec NS -- CMD`.
     Lab(lab::Args),
     /// Raise the reference lab, show the chain from UPDATE to forwarded packet, take it down.
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(),
         Command::Lint => lint::run(),
         Command::Test(args) => test::run(&args),
+        Command::Matrix => matrix::run(),
         Command::Lab(args) => lab::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),

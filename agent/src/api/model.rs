@@ -325,6 +325,9 @@ pub struct PeerStatus {
     /// Families in which the peer sends several paths per prefix (RFC 7911), while established.
     #[serde(default)]
     pub add_path: Vec<String>,
+    /// What both sides can do, while established: "ipv4-unicast", "add-path-ipv4-unicast", "route-refresh", ...
+    #[serde(default)]
+    pub capabilities: Vec<String>,
     /// The peer offers graceful restart and we help it, while established.
     #[serde(default)]
     pub graceful_restart: bool,
@@ -360,6 +363,7 @@ impl PeerStatus {
             router_id: None,
             families: Vec::new(),
             add_path: Vec::new(),
+            capabilities: Vec::new(),
             graceful_restart: false,
             treated_as_withdraw: 0,
             attributes_discarded: 0,

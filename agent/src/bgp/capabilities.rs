@@ -43,6 +43,8 @@ pub struct Settings {
     pub stale_time: Duration,
     /// Never dial.
     pub passive: bool,
+    /// What to look at when the peer does not answer at all.
+    pub silence: &'static str,
     /// First pause before dialling again.
     pub connect_retry: Duration,
     /// Longest pause before dialling again.
@@ -67,6 +69,7 @@ impl Settings {
             graceful_restart: peer.graceful_restart,
             stale_time: peer.stale_time,
             passive: peer.passive,
+            silence: silence(peer),
             connect_retry: peer.connect_retry,
             connect_retry_max: peer.connect_retry_max,
         }
@@ -125,6 +128,8 @@ pub struct Negotiated {
     pub families: Vec<Family>,
     /// Families in which prefixes carry a path identifier.
     pub add_path: Vec<Family>,
+    /// Both sides take messages of up to 65535 octets (RFC 8654).
+    pub extended_messages: bool,
     /// IPv4 prefixes may have IPv6 next hops (RFC 8950).
     pub extended_next_hop: bool,
     /// The peer's graceful restart, if we are to help it.
@@ -136,6 +141,31 @@ pub struct Negotiated {
 }
 
 impl Negotiated {
+    /// What both sides can do, by names for operators.
+    pub fn names(&self) -> Vec<&'static str> {
+        let family = |family| match family {
+            Family::Ipv4 => "ipv4-unicast",
+            Family::Ipv6 => "ipv6-unicast",
+        };
+        let several = |family| match family {
+            Family::Ipv4 => "add-path-ipv4-unicast",
+            Family::Ipv6 => "add-path-ipv6-unicast",
+        };
+        let flags = [
+            (self.four_octet_as, "four-octet-as"),
+            (self.route_refresh, "route-refresh"),
+            (self.enhanced_refresh, "enhanced-route-refresh"),
+            (self.graceful_restart.is_some(), "graceful-restart"),
+            (self.notification_is_restart(), "graceful-restart-notification"),
+            (self.extended_messages, "extended-messages"),
+            (self.extended_next_hop, "extended-next-hop"),
+        ];
+        let families = self.families.iter().copied().map(family);
+        let add_path = self.add_path.iter().copied().map(several);
+        let flags = flags.into_iter().filter(|(agreed, _)| *agreed).map(|(_, name)| name);
+        families.chain(add_path).chain(flags).collect()
+    }
+
     /// Families for which the peer has preserved its forwarding state (RFC 4724 §3, F bit).
     pub fn forwarding_preserved(&self) -> Vec<Family> {
         self.restart_families().filter(|(_, preserved)| *preserved).map(|(family, _)| family).collect()
@@ -202,11 +232,23 @@ pub fn negotiate(settings: &Settings, open: &Open) -> Result<Negotiated, Notific
         four_octet_as: peer.four_octet_as,
         families,
         add_path,
+        extended_messages: settings.extended_messages && peer.extended_messages,
         extended_next_hop: settings.extended_next_hop && peer.extended_next_hop,
         graceful_restart: peer.graceful_restart.clone().filter(|_| settings.graceful_restart),
         route_refresh: peer.route_refresh,
         enhanced_refresh: peer.route_refresh && peer.enhanced_refresh,
     })
+}
+
+/// Packets without the right signature or TTL are dropped without a word.
+const fn silence(peer: &Peer) -> &'static str {
+    if peer.password.is_some() {
+        "no answer: is the peer up, and has it the same password?"
+    } else if peer.ttl_security.is_some() {
+        "no answer: is the peer up, at most ttl_security hops away, and has it GTSM too?"
+    } else {
+        "no answer: is the peer up and reachable?"
+    }
 }
 
 /// The configuration has whole seconds that fit.

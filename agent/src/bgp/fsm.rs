@@ -374,7 +374,7 @@ impl Fsm {
             Dial::Waiting(at) if at <= now => self.dial(now, out),
             Dial::Connecting(at) if at <= now => {
                 out.push(Action::CancelDial);
-                self.dial_failed(now, Cause::Dial("no answer".to_owned()), out);
+                self.dial_failed(now, Cause::Dial(self.settings.silence.to_owned()), out);
             }
             _ => {}
         }

@@ -294,6 +294,10 @@ impl Task {
         self.dialling = None;
         match result {
             Ok(stream) => self.connected(stream, Direction::Outgoing),
+            // TCP's own time was shorter than ours.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                self.handle(Event::DialFailed(self.fsm.settings().silence.to_owned()));
+            }
             Err(error) => self.handle(Event::DialFailed(error.to_string())),
         }
     }

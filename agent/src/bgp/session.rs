@@ -158,6 +158,7 @@ impl Session {
             hold_time: negotiated.as_ref().map(|negotiated| negotiated.hold_time),
             last_error: counters.last_error.map(|cause| cause.to_string()),
             router_id: negotiated.as_ref().map(|negotiated| negotiated.router_id),
+            capabilities: negotiated.as_ref().map(|negotiated| negotiated.names()).unwrap_or_default(),
             families: negotiated.as_ref().map(|negotiated| negotiated.families.clone()).unwrap_or_default(),
             add_path: negotiated.as_ref().map(|negotiated| negotiated.add_path.clone()).unwrap_or_default(),
             graceful_restart: negotiated.is_some_and(|negotiated| negotiated.graceful_restart.is_some()),

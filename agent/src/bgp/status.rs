@@ -63,6 +63,8 @@ pub struct SessionStatus {
     pub last_error: Option<String>,
     /// Peer's BGP identifier while established.
     pub router_id: Option<Ipv4Addr>,
+    /// Names of what both sides can do, while established.
+    pub capabilities: Vec<&'static str>,
     /// Families negotiated, while established.
     pub families: Vec<Family>,
     /// Families for which the peer sends several paths per prefix (RFC 7911), while established.

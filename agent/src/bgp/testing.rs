@@ -33,6 +33,7 @@ pub fn settings() -> Settings {
         graceful_restart: true,
         stale_time: Duration::from_mins(5),
         passive: false,
+        silence: "no answer",
         connect_retry: Duration::from_secs(1),
         connect_retry_max: Duration::from_mins(1),
     }

@@ -207,6 +207,7 @@ fn peer_status(session: &SessionStatus, routing: &Routing) -> PeerStatus {
         router_id: session.router_id,
         families: names(&session.families),
         add_path: names(&session.add_path),
+        capabilities: session.capabilities.iter().map(|name| (*name).to_owned()).collect(),
         graceful_restart: session.graceful_restart,
         treated_as_withdraw: session.treated_as_withdraw,
         attributes_discarded: session.attributes_discarded,

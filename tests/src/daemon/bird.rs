@@ -27,6 +27,8 @@ const READING: Duration = Duration::from_mins(1);
 pub enum Version {
     /// 1.6.8, IPv4 only; what Calico's BIRD is based on.
     V1,
+    /// 1.6.8 for IPv6 only, a program of its own.
+    V1Ipv6,
     /// 2.0.
     V2,
 }
@@ -65,7 +67,7 @@ impl Bird {
         let dir = lab.machine_dir(machine)?;
         write_config(&dir, instance, config)?;
         let netns = lab.netns(machine);
-        let process = spawn(&netns, &dir, instance, version)?;
+        let process = spawn(&netns, &dir, instance, version, &[])?;
         let client = Client::new(dir.join(format!("{instance}.ctl")));
         let mut bird = Self { process, version, netns, dir, name: instance.to_owned(), client };
         bird.wait_ready()?;
@@ -112,7 +114,18 @@ impl Bird {
     /// # Errors
     /// As [`Bird::start`].
     pub fn restart(&mut self) -> Result<()> {
-        self.process = spawn(&self.netns, &self.dir, &self.name, self.version)?;
+        self.process = spawn(&self.netns, &self.dir, &self.name, self.version, &[])?;
+        self.wait_ready()
+    }
+
+    /// As [`Bird::restart`], with another configuration, as after a graceful restart: the peers are told that
+    /// their routes are still in use here (RFC 4724).
+    ///
+    /// # Errors
+    /// As [`Bird::start`].
+    pub fn restart_gracefully(&mut self, config: &str) -> Result<()> {
+        write_config(&self.dir, &self.name, config)?;
+        self.process = spawn(&self.netns, &self.dir, &self.name, self.version, &["-R"])?;
         self.wait_ready()
     }
 
@@ -134,17 +147,20 @@ fn write_config(dir: &FilePath, name: &str, config: &str) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn spawn(netns: &Netns, dir: &FilePath, name: &str, version: Version) -> Result<Process> {
-    let root = tools::package(match version {
-        Version::V1 => "bird1",
-        Version::V2 => "bird2",
-    })?;
+fn spawn(netns: &Netns, dir: &FilePath, name: &str, version: Version, options: &[&str]) -> Result<Process> {
+    let (folder, program) = match version {
+        Version::V1 => ("bird1", "usr/sbin/bird"),
+        Version::V1Ipv6 => ("bird1", "usr/sbin/bird6"),
+        Version::V2 => ("bird2", "usr/sbin/bird"),
+    };
+    let root = tools::package(folder)?;
     let socket = dir.join(format!("{name}.ctl"));
     // Left behind by a kill; BIRD would refuse to start.
     let _ = fs::remove_file(&socket);
-    let mut command = netns.command(root.join("usr/sbin/bird"));
+    let mut command = netns.command(root.join(program));
     command
         .arg("-f")
+        .args(options)
         .arg("-c")
         .arg(dir.join(format!("{name}.conf")))
         .arg("-s")

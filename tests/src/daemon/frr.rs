@@ -90,6 +90,16 @@ impl Frr {
         self.wait_ready()
     }
 
+    /// As [`Frr::restart_bgpd`], with another configuration.
+    ///
+    /// # Errors
+    /// As [`Frr::start`].
+    pub fn restart_bgpd_with(&mut self, config: &str) -> Result<()> {
+        let path = self.dir.join("bgpd.conf");
+        fs::write(&path, config).with_context(|| format!("cannot write {}", path.display()))?;
+        self.restart_bgpd()
+    }
+
     fn wait_ready(&mut self) -> Result<()> {
         wait::until("FRR answers", SWIFT, || {
             self.client.command("zebra", "show version")?;

@@ -1,7 +1,9 @@
 //! Routing daemons in namespaces: started, asked, stopped, killed.
 
 pub mod bird;
+mod exabgp;
 pub mod frr;
+mod gobgp;
 mod process;
 pub mod tools;
 
@@ -10,7 +12,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 pub use bird::Bird;
+pub use exabgp::ExaBgp;
 pub use frr::Frr;
+pub use gobgp::GoBgp;
 pub use process::Process;
 
 /// A BGP session as its daemon tells it.

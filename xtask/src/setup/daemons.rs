@@ -2,7 +2,7 @@
 //! other, and installing any of them would start it on this machine.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -21,9 +21,21 @@ pub struct Daemon {
     pub why: &'static str,
     /// Packages of its shared libraries; unpacked beside it where the system lacks them.
     libraries: &'static [&'static str],
-    /// Programs that must start, below the folder.
-    programs: &'static [&'static str],
+    /// What must start, below the folder.
+    programs: Programs,
 }
+
+/// How a daemon is started.
+#[derive(Clone, Copy)]
+enum Programs {
+    /// Executables.
+    Native(&'static [&'static str]),
+    /// A module of Debian's Python.
+    Python(&'static str),
+}
+
+/// Where Debian's packages put Python modules.
+const PYTHON_MODULES: &str = "usr/lib/python3/dist-packages";
 
 /// All daemons.
 pub const DAEMONS: &[Daemon] = &[
@@ -32,7 +44,7 @@ pub const DAEMONS: &[Daemon] = &[
         package: "bird",
         why: "BIRD 1.6.8, the version in Calico's nodes",
         libraries: &[],
-        programs: &["usr/sbin/bird"],
+        programs: Programs::Native(&["usr/sbin/bird", "usr/sbin/bird6"]),
     },
     Daemon {
         folder: "bird2",
@@ -49,14 +61,28 @@ pub const DAEMONS: &[Daemon] = &[
             "libcom-err2",
             "libkeyutils1",
         ],
-        programs: &["usr/sbin/bird"],
+        programs: Programs::Native(&["usr/sbin/bird"]),
     },
     Daemon {
         folder: "frr",
         package: "frr",
         why: "FRR, the leaf and spine switches of the reference lab",
         libraries: &["libyang2", "libc-ares2", "libjson-c5", "libpcre2-8-0", "libcap2", "libcrypt1"],
-        programs: &["usr/lib/frr/zebra", "usr/lib/frr/bgpd", "usr/lib/frr/staticd"],
+        programs: Programs::Native(&["usr/lib/frr/zebra", "usr/lib/frr/bgpd", "usr/lib/frr/staticd"]),
+    },
+    Daemon {
+        folder: "gobgp",
+        package: "gobgpd",
+        why: "GoBGP, for interoperability tests",
+        libraries: &[],
+        programs: Programs::Native(&["usr/bin/gobgpd", "usr/bin/gobgp"]),
+    },
+    Daemon {
+        folder: "exabgp",
+        package: "python3-exabgp",
+        why: "ExaBGP, which sends malformed messages in interoperability tests",
+        libraries: &[],
+        programs: Programs::Python("exabgp"),
     },
 ];
 
@@ -67,7 +93,30 @@ impl Daemon {
 
     /// Whether an earlier set-up finished it.
     pub fn is_installed(&self) -> bool {
-        self.programs.iter().all(|program| self.root().join(program).is_file())
+        let root = self.root();
+        match self.programs {
+            Programs::Native(programs) => programs.iter().all(|program| root.join(program).is_file()),
+            Programs::Python(module) => root.join(PYTHON_MODULES).join(module).is_dir(),
+        }
+    }
+
+    /// The commands that show that it works.
+    fn checks(&self, root: &Path) -> Vec<Command> {
+        let mut commands = match self.programs {
+            Programs::Native(programs) => {
+                programs.iter().map(|program| Command::new(root.join(program))).collect()
+            }
+            Programs::Python(module) => {
+                let mut python = Command::new(python());
+                python.args(["-m", module]).env("PYTHONPATH", root.join(PYTHON_MODULES));
+                python.env("PYTHONDONTWRITEBYTECODE", "1");
+                vec![python]
+            }
+        };
+        for command in &mut commands {
+            command.arg("--version").env("LD_LIBRARY_PATH", library_path(root)).stdin(Stdio::null());
+        }
+        commands
     }
 
     /// Unpacks it and checks that its programs find their libraries.
@@ -84,19 +133,12 @@ impl Daemon {
         let missing = self.libraries.iter().copied().filter(|library| !apt::is_installed(library));
         let packages: Vec<_> = std::iter::once(self.package).chain(missing).collect();
         apt::unpack(&packages, &building)?;
-        for program in self.programs {
-            let mut command = Command::new(building.join(program));
-            command.arg("--version").env("LD_LIBRARY_PATH", library_path(&building));
-            let output = command
-                .stdin(Stdio::null())
-                .output()
-                .with_context(|| format!("cannot start `{}`", process::describe(&command)))?;
+        for mut command in self.checks(&building) {
+            let name = process::describe(&command);
+            let output = command.output().with_context(|| format!("cannot start `{name}`"))?;
             if !output.status.success() {
-                bail!(
-                    "{program} of {} does not run: {}",
-                    self.package,
-                    String::from_utf8_lossy(&output.stderr).trim()
-                );
+                let said = String::from_utf8_lossy(&output.stderr);
+                bail!("`{name}` of {} does not run: {}", self.package, said.trim());
             }
         }
         if root.exists() {
@@ -107,7 +149,7 @@ impl Daemon {
 }
 
 /// Folders of the unpacked shared libraries, for `LD_LIBRARY_PATH`.
-fn library_path(root: &std::path::Path) -> std::ffi::OsString {
+fn library_path(root: &Path) -> std::ffi::OsString {
     let triple = format!("{}-linux-gnu", std::env::consts::ARCH);
     let dirs = [
         root.join("usr/lib").join(&triple),
@@ -115,4 +157,10 @@ fn library_path(root: &std::path::Path) -> std::ffi::OsString {
         root.join("lib").join(&triple),
     ];
     std::env::join_paths(dirs).unwrap_or_default()
+}
+
+/// Debian's Python, which its packages are made for, before one that was installed beside it.
+fn python() -> &'static str {
+    let debian = "/usr/bin/python3";
+    if Path::new(debian).is_file() { debian } else { "python3" }
 }

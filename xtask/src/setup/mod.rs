@@ -32,6 +32,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("nft", "nftables"),
     ("iptables-legacy", "iptables"),
     ("nsenter", "util-linux"),
+    ("python3", "python3"),
 ];
 
 /// Something to install.
@@ -129,7 +130,7 @@ fn plan() -> Vec<Step> {
     if !programs.is_empty() {
         steps.push(Step::Packages {
             names: programs,
-            why: "the C compiler that crates link with, the tools that labs are built with",
+            why: "the C compiler that crates link with, the tools and the Python that labs need",
         });
     }
     let compiler = toolchain::find_compiler();
@@ -173,7 +174,7 @@ fn manual(steps: &[Step]) -> String {
     format!(
         "no apt-get here, so nothing was installed. The automatic set-up knows Debian 12; elsewhere please \
          provide\n{}\n  The compiler may also be a nightly: `rustup toolchain install nightly --component \
-         rust-src`, and `cargo install bpf-linker`. Routing daemons go to {}/{{bird1,bird2,frr}}/ with the \
+         rust-src`, and `cargo install bpf-linker`. Routing daemons go to {}/{{bird1,bird2,frr,gobgp,exabgp}}/ with the \
          folder layout of Debian's packages.",
         list.join("\n"),
         toolchain::tools_dir().display()

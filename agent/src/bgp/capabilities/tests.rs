@@ -198,6 +198,7 @@ fn accepted_opens() {
             four_octet_as: true,
             families: BOTH.to_vec(),
             add_path: BOTH.to_vec(),
+            extended_messages: true,
             extended_next_hop: false,
             graceful_restart: peer_open().capabilities.graceful_restart,
             route_refresh: true,
@@ -276,4 +277,32 @@ fn families_that_are_not_in_use_are_not_kept() {
         agreed.retain(Duration::from_secs(10)).iter().map(|(family, _)| *family).collect();
     assert_eq!(kept, [Family::Ipv4]);
     assert_eq!(PEER_AS, open.autonomous_system);
+}
+
+#[test]
+fn what_was_agreed_has_names() {
+    let mut open = peer_open();
+    open.capabilities.extended_next_hop = true;
+    let names = |settings: &Settings| negotiate(settings, &open).expect("agreed").names();
+    let all = [
+        "ipv4-unicast",
+        "ipv6-unicast",
+        "add-path-ipv4-unicast",
+        "add-path-ipv6-unicast",
+        "four-octet-as",
+        "route-refresh",
+        "enhanced-route-refresh",
+        "graceful-restart",
+        "extended-messages",
+        "extended-next-hop",
+    ];
+    assert_eq!(names(&Settings { extended_next_hop: true, ..settings() }), all);
+    let less = Settings {
+        families: vec![Family::Ipv6],
+        add_path: false,
+        graceful_restart: false,
+        extended_messages: false,
+        ..settings()
+    };
+    assert_eq!(names(&less), ["ipv6-unicast", "four-octet-as", "route-refresh", "enhanced-route-refresh"]);
 }
