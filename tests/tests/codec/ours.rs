@@ -10,7 +10,7 @@ use super::plan::{Attributes, Kind, Path, Said};
 
 /// A whole message.
 pub fn message(bytes: &[u8]) -> Message {
-    wire::decode(&mut BytesMut::from(bytes)).expect("no error").expect("a whole message")
+    wire::decode(&mut BytesMut::from(bytes), wire::MAX_MESSAGE).expect("no error").expect("a whole message")
 }
 
 /// An UPDATE from an internal peer, all the way to what the RIB is told.
@@ -21,6 +21,7 @@ pub fn read(bytes: &[u8], kind: Kind) -> Said {
         four_octet_as: kind.four_octet_as,
         external: false,
         families: &families,
+        extended_next_hop: false,
         add_path: if kind.add_path { &families } else { &[] },
     };
     let session = Session { peer: [10, 0, 0, 1].into(), remote_as: 64512, external: false };
