@@ -30,8 +30,8 @@ pub fn way(state: &State, next_hop: IpAddr, ours: impl Fn(&Route) -> bool) -> Wa
         return Way::OnLink;
     }
     let longest: u8 = if next_hop.is_ipv4() { 32 } else { 128 };
-    let lengths = (1..=longest).rev();
-    lengths.filter_map(|length| way_by(state, next_hop, length, &ours)).next().unwrap_or(Way::Nowhere)
+    let mut lengths = (1..=longest).rev();
+    lengths.find_map(|length| way_by(state, next_hop, length, &ours)).unwrap_or(Way::Nowhere)
 }
 
 /// The way by a route of this length, if there is one.

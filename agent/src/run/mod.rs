@@ -59,7 +59,7 @@ pub async fn run(config: Config, source: Source) -> anyhow::Result<()> {
     let (sender, mut calls) = mpsc::channel(CALLS);
     let api = tokio::spawn(server.serve(sender));
     let result = agent.serve(&mut calls, &mut signals).await;
-    agent.stop().await;
+    Box::pin(agent.stop()).await;
     drop(calls);
     api.abort();
     // The socket goes with the server: wait for it, so that nobody finds it after we are gone.

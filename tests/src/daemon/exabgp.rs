@@ -1,4 +1,4 @@
-//! ExaBGP: sends what its configuration says, malformed or not.
+//! `ExaBGP`: sends what its configuration says, malformed or not.
 
 use std::fs;
 
@@ -7,14 +7,14 @@ use anyhow::{Context as _, Result};
 use super::{Process, tools};
 use crate::lab::Lab;
 
-/// A running ExaBGP.
+/// A running `ExaBGP`.
 #[derive(Debug)]
 pub struct ExaBgp {
     process: Process,
 }
 
 impl ExaBgp {
-    /// Starts ExaBGP for machine `machine` of the lab with this configuration.
+    /// Starts `ExaBGP` for machine `machine` of the lab with this configuration.
     ///
     /// # Errors
     /// It is not installed, or cannot be started.
