@@ -38,7 +38,7 @@ fn garbage_ends_the_connection_and_nothing_else() {
         ("zeros", vec![0; 64], [1, 1]),
         ("another protocol", b"GET / HTTP/1.1\r\nHost: router\r\n\r\n".to_vec(), [1, 1]),
         ("a length below that of a header", [&marker[..], &[0, 18, 4]].concat(), [1, 2]),
-        ("a length above the largest", [&marker[..], &[0xff, 0xff, 2]].concat(), [1, 2]),
+        ("an OPEN above the largest", [&marker[..], &[0xff, 0xff, 1]].concat(), [1, 2]),
         ("an unknown type", [&marker[..], &[0, 19, 9]].concat(), [1, 3]),
         ("version 3", open_with_version_3, [2, 1]),
     ];
