@@ -111,7 +111,7 @@ impl Results {
         Ok(Self(results))
     }
 
-    /// The tables. `versions` are the first cells of the rows, in the order of [`DAEMONS`], then ExaBGP's.
+    /// The tables. `versions` are the first cells of the rows, in the order of [`DAEMONS`], then `ExaBGP`'s.
     ///
     /// # Errors
     /// A test has left nothing.

@@ -1,4 +1,4 @@
-//! GoBGP, over its command line.
+//! `GoBGP`, over its command line.
 
 use std::fs;
 use std::path::{Path as FilePath, PathBuf};
