@@ -11,8 +11,11 @@ pub use session::session;
 pub use stream::stream;
 pub use update::update;
 
+/// Takes an input; panics where the agent breaks a promise.
+pub type Target = fn(&[u8]);
+
 /// The targets by the name of their corpus folder.
-pub const TARGETS: [(&str, fn(&[u8])); 4] =
+pub const TARGETS: [(&str, Target); 4] =
     [("stream", stream), ("update", update), ("session", session), ("config", config)];
 
 /// Reads an input piece by piece; past its end there are zeros.

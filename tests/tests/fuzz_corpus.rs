@@ -21,9 +21,7 @@ fn every_file_of_corpus_and_regressions_passes() {
         assert!(!corpus.is_empty(), "fuzz/corpus/{name} is empty");
         for path in corpus.into_iter().chain(files("regressions", name)) {
             let data = fs::read(&path).expect("a readable file");
-            if std::panic::catch_unwind(|| target(&data)).is_err() {
-                panic!("{} fails", path.display());
-            }
+            assert!(std::panic::catch_unwind(|| target(&data)).is_ok(), "{} fails", path.display());
         }
     }
 }

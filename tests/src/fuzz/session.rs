@@ -1,6 +1,7 @@
 //! The state machine of a peer under any order of events.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -20,8 +21,13 @@ use crate::fake_peer::{KEEPALIVE, NOTIFICATION, Open, ROUTE_REFRESH, UPDATE, mes
 const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// The longest that any timer runs: hold time and `connect_retry_max` are below.
 const LONGEST: Duration = Duration::from_secs(65_536);
-/// More actions than one event gives rise to, besides what an UPDATE says.
+/// More actions than one event gives rise to, besides an UPDATE, whose errors are one action each.
 const MOST_ACTIONS: usize = 24;
+/// Octets in a message at most, as [`received`] makes them.
+const MOST_OCTETS: usize = 700;
+
+/// Sessions as the configuration gives them, by the low bits of an input's first byte.
+static SETTINGS: LazyLock<Vec<Settings>> = LazyLock::new(|| (0..32).map(settings).collect());
 
 /// The input is a program: who the peer is, then one event after another. The machine is driven as its task drives
 /// it: a connection is known before it is spoken of, dialling is on before it succeeds or fails.
@@ -51,11 +57,10 @@ struct World {
 
 impl World {
     fn new(source: &mut Source<'_>) -> Self {
-        let kind = source.u8();
-        let started = Instant::now();
-        let remote_as = if kind & 8 == 0 { 64513 } else { 64512 };
+        let settings = SETTINGS[usize::from(source.u8() % 32)].clone();
+        let (remote_as, started) = (settings.remote_as, Instant::now());
         Self {
-            fsm: Fsm::new(settings(kind, remote_as), u64::from(source.u8())),
+            fsm: Fsm::new(settings, u64::from(source.u8())),
             now: started,
             started,
             remote_as,
@@ -126,33 +131,34 @@ impl World {
     }
 
     fn handle(&mut self, event: Event) {
-        let told = format!("{event:?}");
+        let told = event.clone();
         let stopping = matches!(event, Event::Stop(_));
-        let tick = event == Event::Tick;
+        let is_update = matches!(event, Event::Received(_, Message::Update(_)));
         let actions = self.fsm.handle(self.now, event);
-        assert!(actions.len() <= MOST_ACTIONS + told.len(), "{} actions after {told}", actions.len());
+        let most = MOST_ACTIONS + if is_update { MOST_OCTETS } else { 0 };
+        assert!(actions.len() <= most, "{} actions after {told:?}", actions.len());
         for action in &actions {
             self.perform(action, &told);
         }
         if stopping {
             self.up = false;
-            assert!(self.live.is_empty() && !self.dialling, "{:?} after {told}", self.live);
+            assert!(self.live.is_empty() && !self.dialling, "{:?} after {told:?}", self.live);
         }
-        self.check(tick, &told);
+        self.check(&told);
     }
 
-    fn perform(&mut self, action: &Action, told: &str) {
+    fn perform(&mut self, action: &Action, told: &Event) {
         match action {
             Action::Dial => {
-                assert!(!self.dialling, "dials twice: {told}");
+                assert!(!self.dialling, "dials twice: {told:?}");
                 self.dialling = true;
             }
             Action::CancelDial => {
-                assert!(self.dialling, "nothing to cancel: {told}");
+                assert!(self.dialling, "nothing to cancel: {told:?}");
                 self.dialling = false;
             }
             Action::Send(id, bytes) => {
-                assert!(self.live.contains(id), "sends on {id}, which is gone: {told}");
+                assert!(self.live.contains(id), "sends on {id}, which is gone: {told:?}");
                 assert!(
                     decode(&mut BytesMut::from(&bytes[..])).is_ok_and(|read| read.is_some()),
                     "{bytes:?}"
@@ -160,39 +166,40 @@ impl World {
             }
             Action::Close(id) => {
                 let position = self.live.iter().position(|live| live == id);
-                self.live.remove(position.unwrap_or_else(|| panic!("closes {id}, which is gone: {told}")));
+                self.live.remove(position.unwrap_or_else(|| panic!("closes {id}, which is gone: {told:?}")));
             }
             Action::Rib(RibEvent::PeerUp(_)) => {
-                assert!(!self.up, "up twice: {told}");
+                assert!(!self.up, "up twice: {told:?}");
                 self.up = true;
             }
             Action::Rib(RibEvent::PeerDown { .. }) => {
-                assert!(self.up, "down twice: {told}");
+                assert!(self.up, "down twice: {told:?}");
                 self.up = false;
             }
-            Action::Rib(event) => assert!(self.up, "{event:?} without a session: {told}"),
+            Action::Rib(event) => assert!(self.up, "{event:?} without a session: {told:?}"),
             Action::Established(_) | Action::Ended { .. } | Action::Fault(_) => {}
         }
     }
 
-    fn check(&self, tick: bool, told: &str) {
-        assert!(self.live.len() <= 2, "{} connections after {told}", self.live.len());
+    fn check(&self, told: &Event) {
+        let tick = *told == Event::Tick;
+        assert!(self.live.len() <= 2, "{} connections after {told:?}", self.live.len());
         let established = self.fsm.state() == State::Established;
-        assert_eq!(established, self.fsm.session().is_some(), "{told}");
-        assert_eq!(established, self.up, "{told}");
+        assert_eq!(established, self.fsm.session().is_some(), "{told:?}");
+        assert_eq!(established, self.up, "{told:?}");
         if let Some((_, since)) = self.fsm.session() {
-            assert!(self.started <= since && since <= self.now, "{told}");
+            assert!(self.started <= since && since <= self.now, "{told:?}");
         }
         if let Some(deadline) = self.fsm.deadline() {
-            assert!(!tick || deadline > self.now, "due again at once after {told}");
-            assert!(deadline <= self.now + LONGEST, "{:?} ahead after {told}", deadline - self.now);
+            assert!(!tick || deadline > self.now, "due again at once after {told:?}");
+            assert!(deadline <= self.now + LONGEST, "{:?} ahead after {told:?}", deadline - self.now);
         }
     }
 }
 
-/// The session as the configuration gives it.
-fn settings(kind: u8, remote_as: u32) -> Settings {
+fn settings(kind: u8) -> Settings {
     let bit = |mask: u8| kind & mask != 0;
+    let remote_as = if bit(8) { 64512 } else { 64513 };
     let text = format!(
         r#"
         [bgp]

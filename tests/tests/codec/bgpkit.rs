@@ -4,8 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use bgpkit_parser::models::{
-    AsPath, AsPathSegment, AsnLength, AttributeValue, BgpMessage, Community, MetaCommunity, NetworkPrefix,
-    NextHopAddress, Origin,
+    AsPath, AsPathSegment, Asn, AsnLength, AttributeValue, BgpMessage, Community, MetaCommunity,
+    NetworkPrefix, NextHopAddress, Origin,
 };
 use bgpkit_parser::parser::bgp::parse_bgp_message;
 use bytes::Bytes;
@@ -29,7 +29,7 @@ pub fn read(bytes: &[u8], kind: Kind) -> Said {
         Said { withdrawn: update.withdrawn_prefixes.iter().map(path).collect(), ..Said::default() };
     let next_hop = all.next_hop().unwrap_or(Ipv4Addr::UNSPECIFIED.into());
     said.announced.extend(update.announced_prefixes.iter().map(|prefix| (next_hop, path(prefix))));
-    for value in all.iter() {
+    for value in all {
         match value {
             AttributeValue::MpReachNlri(reach) => {
                 let next_hop = match reach.next_hop {
@@ -40,7 +40,7 @@ pub fn read(bytes: &[u8], kind: Kind) -> Said {
                     .extend(reach.prefixes.iter().map(|prefix| (IpAddr::V6(next_hop), path(prefix))));
             }
             AttributeValue::MpUnreachNlri(unreach) => {
-                said.withdrawn.extend(unreach.prefixes.iter().map(path))
+                said.withdrawn.extend(unreach.prefixes.iter().map(path));
             }
             _ => {}
         }
@@ -69,7 +69,7 @@ fn sequences(path: &AsPath) -> Vec<Vec<u32>> {
     path.segments
         .iter()
         .map(|segment| match segment {
-            AsPathSegment::AsSequence(list) => list.iter().map(|number| number.to_u32()).collect(),
+            AsPathSegment::AsSequence(list) => list.iter().map(Asn::to_u32).collect(),
             other => panic!("not sent: {other:?}"),
         })
         .collect()

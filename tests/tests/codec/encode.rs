@@ -1,6 +1,6 @@
 //! A small encoder of its own: it shares no code with any of the three codecs.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use underpass_tests::fake_peer;
@@ -40,7 +40,7 @@ fn attributes(plan: &Plan) -> Vec<Vec<u8>> {
     }
     list.extend(said.originator.map(|id| attribute(0x80, 9, &id.octets())));
     if !said.clusters.is_empty() {
-        let octets: Vec<u8> = said.clusters.iter().flat_map(|id| id.octets()).collect();
+        let octets: Vec<u8> = said.clusters.iter().flat_map(Ipv4Addr::octets).collect();
         list.push(attribute(0x80, 10, &octets));
     }
     if !plan.announced_v6.is_empty() {
@@ -84,13 +84,11 @@ fn numbers(list: &[u32]) -> Vec<u8> {
 }
 
 fn attribute(flags: u8, kind: u8, value: &[u8]) -> Vec<u8> {
-    match u8::try_from(value.len()) {
-        Ok(length) => [&[flags, kind, length][..], value].concat(),
-        Err(_) => {
-            let length = u16::try_from(value.len()).expect("a short attribute").to_be_bytes();
-            [&[flags | 0x10, kind][..], &length, value].concat()
-        }
+    if let Ok(length) = u8::try_from(value.len()) {
+        return [&[flags, kind, length][..], value].concat();
     }
+    let length = u16::try_from(value.len()).expect("a short attribute").to_be_bytes();
+    [&[flags | 0x10, kind][..], &length, value].concat()
 }
 
 fn prefixes(list: &[Path], kind: Kind) -> Vec<u8> {

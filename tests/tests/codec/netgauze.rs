@@ -42,7 +42,7 @@ pub fn read(bytes: &[u8], kind: Kind) -> Said {
             PathAttributeValue::Origin(origin) => attributes.origin = *origin as u8,
             PathAttributeValue::AsPath(path) => attributes.as_path = sequences(path),
             PathAttributeValue::As4Path(path) => {
-                wide = Some(path.segments().iter().map(wide_numbers).collect())
+                wide = Some(path.segments().iter().map(wide_numbers).collect());
             }
             PathAttributeValue::NextHop(address) => next_hop = Some(address.next_hop()),
             PathAttributeValue::MultiExitDiscriminator(med) => attributes.med = Some(med.metric()),

@@ -14,6 +14,9 @@ use underpass_tests::fake_peer::Open;
 use super::plan::Kind;
 use super::{bgpkit, netgauze, ours};
 
+/// Restarted, seconds, families with their F bit.
+type Restart = (bool, u16, Vec<(Family, bool)>);
+
 /// What an OPEN says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said {
@@ -23,8 +26,7 @@ pub struct Said {
     pub families: Vec<Family>,
     /// Family, receive, send.
     pub add_path: Vec<(Family, bool, bool)>,
-    /// Restarted, seconds, families with their F bit.
-    pub restart: Option<(bool, u16, Vec<(Family, bool)>)>,
+    pub restart: Option<Restart>,
     pub route_refresh: bool,
 }
 
@@ -57,7 +59,7 @@ pub fn netgauze(bytes: &[u8]) -> Said {
     for capability in open.capabilities() {
         match capability {
             BgpCapability::MultiProtocolExtensions(family) => {
-                said.families.push(named(family.address_type()))
+                said.families.push(named(family.address_type()));
             }
             BgpCapability::RouteRefresh => said.route_refresh = true,
             BgpCapability::AddPath(list) => {
@@ -100,7 +102,7 @@ pub fn bgpkit(bytes: &[u8]) -> Said {
         for capability in capabilities {
             match capability.value {
                 CapabilityValue::MultiprotocolExtensions(entry) => {
-                    said.families.push(numbered(entry.afi as u16))
+                    said.families.push(numbered(entry.afi as u16));
                 }
                 CapabilityValue::RouteRefresh(_) => said.route_refresh = true,
                 CapabilityValue::FourOctetAs(entry) => said.autonomous_system = entry.asn,

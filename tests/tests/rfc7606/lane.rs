@@ -71,7 +71,7 @@ impl Lane {
                 (None, 0, *discarded, announced)
             }
         };
-        let told = (!withdrawn.is_empty() || announced.is_some()).then(|| RibEvent::Update {
+        let told = (!withdrawn.is_empty() || announced.is_some()).then_some(RibEvent::Update {
             peer: self.address,
             withdrawn,
             announced,
