@@ -20,6 +20,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::calico::encapsulated_pools;
 pub use example::EXAMPLE;
 #[cfg(test)]
 pub(crate) use example::in_full as example_in_full;
@@ -46,8 +47,12 @@ impl Parsed {
     }
 }
 
-/// Reads and judges the text of a configuration file.
+/// Reads and judges the text of a configuration file. Other files that it names are not read.
 pub fn parse(text: &str) -> Parsed {
+    parse_with_places(text).0
+}
+
+fn parse_with_places(text: &str) -> (Parsed, BTreeMap<String, Position>) {
     let read::Read { config, mut problems, positions, .. } = read::read(text);
     let broken: Vec<String> = problems.iter().map(|problem| problem.key.clone()).collect();
     let judged = validate(&config)
@@ -63,7 +68,31 @@ pub fn parse(text: &str) -> Parsed {
     problems.sort();
     // The TOML reader tells some errors twice.
     problems.dedup();
-    Parsed { config, problems }
+    (Parsed { config, problems }, positions)
+}
+
+/// Adds the encapsulated pools of the resources that `bgp.import.ippool_files` names.
+fn add_pools(parsed: &mut Parsed, positions: &BTreeMap<String, Position>) {
+    let Some(bgp) = parsed.config.bgp.as_mut().filter(|bgp| !bgp.import.ippool_files.is_empty()) else {
+        return;
+    };
+    match encapsulated_pools(&bgp.import.ippool_files) {
+        Ok(pools) => {
+            let new = pools.into_iter().filter(|pool| !bgp.import.encapsulated.contains(pool));
+            let new: Vec<_> = new.collect();
+            bgp.import.encapsulated.extend(new);
+        }
+        Err(error) => {
+            let key = "bgp.import.ippool_files".to_owned();
+            parsed.problems.push(Problem {
+                position: nearest(positions, &key),
+                key,
+                severity: Severity::Error,
+                message: error.to_string(),
+            });
+            parsed.problems.sort();
+        }
+    }
 }
 
 /// Whether a finding about `key` may be due to `broken`, a key that could not be read: it has a
@@ -96,7 +125,8 @@ fn nearest(positions: &BTreeMap<String, Position>, key: &str) -> Position {
 /// The file cannot be read, or has errors: then all of them are in the error.
 pub fn load(path: &Path) -> Result<(Config, Vec<Problem>), LoadError> {
     let text = read_file(path)?;
-    let parsed = parse(&text);
+    let (mut parsed, positions) = parse_with_places(&text);
+    add_pools(&mut parsed, &positions);
     if parsed.is_refused() {
         return Err(LoadError::Invalid { path: path.to_owned(), problems: parsed.problems });
     }

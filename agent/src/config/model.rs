@@ -316,6 +316,9 @@ pub struct Import {
     pub own_blocks: Vec<IpNet>,
     /// Pools whose packets are encapsulated: never learned, nor anything inside of them.
     pub encapsulated: Vec<IpNet>,
+    /// Files or folders with Calico's `IPPool` resources, whose encapsulated pools [`super::load`] adds to
+    /// `encapsulated`.
+    pub ippool_files: Vec<PathBuf>,
     /// Most paths kept per prefix and peer.
     pub max_paths_per_prefix: usize,
 }
@@ -328,6 +331,7 @@ impl Default for Import {
             next_hops: Vec::new(),
             own_blocks: Vec::new(),
             encapsulated: Vec::new(),
+            ippool_files: Vec::new(),
             max_paths_per_prefix: 32,
         }
     }

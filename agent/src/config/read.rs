@@ -199,6 +199,7 @@ fn read_import(mut section: Section<'_, '_>) -> Import {
         next_hops: section.required_list("next_hops"),
         own_blocks: section.optional_list("own_blocks").unwrap_or(default.own_blocks),
         encapsulated: section.optional_list("encapsulated").unwrap_or(default.encapsulated),
+        ippool_files: section.optional_list("ippool_files").unwrap_or(default.ippool_files),
         max_paths_per_prefix: section.or("max_paths_per_prefix", default.max_paths_per_prefix),
     };
     section.finish();

@@ -134,6 +134,7 @@ fn every_key_is_read() {
         next_hops = ["172.20.0.0/24", "2001:db8::/64"]
         own_blocks = ["10.233.70.0/26"]
         encapsulated = ["10.233.128.0/18"]
+        ippool_files = ["/etc/underpass/pools.yaml"]
         max_paths_per_prefix = 3
     "#;
     let Parsed { config, problems } = parse(text);
@@ -179,6 +180,7 @@ fn every_key_is_read() {
     let bounds: Vec<_> = bgp.import.prefixes.iter().map(|range| (range.min, range.max)).collect();
     assert_eq!(bounds, [(18, 18), (64, 64)], "a bare prefix is exact, max follows min");
     assert_eq!(bgp.import.own_blocks.len(), 1);
+    assert_eq!(bgp.import.ippool_files, [Path::new("/etc/underpass/pools.yaml")]);
     assert_eq!(bgp.import.encapsulated, ["10.233.128.0/18".parse().expect("a prefix")]);
     assert_eq!(bgp.import.max_paths_per_prefix, 3);
 }
@@ -206,6 +208,29 @@ fn policy_is_read() {
     };
     assert_eq!(peer.rules, [expected, Rule { action: RuleAction::Reject, ..Rule::default() }]);
     assert!(!peer.rules[0].is_unconditional() && peer.rules[1].is_unconditional());
+}
+
+#[test]
+fn pools_of_calico_are_added_to_those_that_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, pools) = (folder.path().join("underpass.toml"), folder.path().join("pools.yaml"));
+    let pool = |name: &str, cidr: &str, mode: &str| {
+        format!(
+            "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata:\n  name: {name}\nspec:\n  cidr: {cidr}\n  \
+             ipipMode: {mode}\n"
+        )
+    };
+    let two = [pool("native", "10.233.64.0/18", "Never"), pool("tunnel", "10.233.128.0/18", "Always")];
+    std::fs::write(&pools, two.join("---\n")).expect("writable");
+    let import = format!("[bgp.import]\nencapsulated = [\"10.66.0.0/16\"]\nippool_files = [{pools:?}]");
+    std::fs::write(&path, GATEWAY.replace("[bgp.import]", &import)).expect("writable");
+    let (config, _) = load(&path).expect("accepted");
+    let expected = ["10.66.0.0/16", "10.233.128.0/18"].map(|text| text.parse().expect("a prefix"));
+    assert_eq!(config.bgp.expect("configured").import.encapsulated, expected);
+
+    std::fs::remove_file(&pools).expect("removable");
+    let error = load(&path).expect_err("a guard that cannot be read").to_string();
+    assert!(error.contains(":16:16: bgp.import.ippool_files: ") && error.contains("pools.yaml"), "{error}");
 }
 
 #[test]

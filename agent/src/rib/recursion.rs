@@ -3,7 +3,7 @@
 //! A next hop on a link of ours is its own exit. Any other is looked up, longest match, among the kernel's
 //! routes ([`super::underlay`]) and the selected ones here; the kernel's win between equal lengths. A learned
 //! route leads on to its own next hops, up to [`DEPTH`] times and never back to one that was asked before.
-//! What leads nowhere takes no part in the selection while another path does.
+//! What leads nowhere takes no part in the selection.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -124,13 +124,27 @@ impl Rib {
         })
     }
 
-    /// Leaves out candidates that lead nowhere, unless all do: then the kernel says what is wrong.
-    pub(super) fn reachable<'a>(&self, candidates: Vec<Candidate<'a>>) -> Vec<Candidate<'a>> {
-        let leads = |candidate: &&Candidate<'a>| {
-            !self.exits_of(candidate.attributes.next_hop, &mut Vec::new()).is_empty()
-        };
-        let reachable: Vec<Candidate<'a>> = candidates.iter().filter(leads).copied().collect();
-        if reachable.is_empty() { candidates } else { reachable }
+    /// Leaves out candidates that lead nowhere.
+    pub(super) fn reachable<'a>(&self, mut candidates: Vec<Candidate<'a>>) -> Vec<Candidate<'a>> {
+        candidates
+            .retain(|candidate| !self.exits_of(candidate.attributes.next_hop, &mut Vec::new()).is_empty());
+        candidates
+    }
+
+    /// Next hops that are announced and lead nowhere, with the first prefix of each.
+    pub fn unreachable(&self) -> BTreeMap<IpAddr, IpNet> {
+        let lost = |hop: &&IpAddr| self.exits_of(**hop, &mut Vec::new()).is_empty();
+        let lost: BTreeSet<IpAddr> = self.exits.indirect.iter().filter(lost).copied().collect();
+        let mut first = BTreeMap::new();
+        if !lost.is_empty() {
+            for (prefix, path) in self.peers.values().flat_map(|peer| peer.adj_in.iter()) {
+                let next_hop = path.attributes.next_hop;
+                if lost.contains(&next_hop) {
+                    first.entry(next_hop).or_insert(prefix);
+                }
+            }
+        }
+        first
     }
 
     /// Puts the exits in the place of the next hops that were announced, which are remembered.

@@ -246,6 +246,13 @@ fn routing_problems(routing: &Routing) -> Vec<String> {
         )
     }));
     problems.extend(routing.speaker.sessions().iter().filter_map(|session| near_limit(session, routing)));
+    problems.extend(routing.rib.unreachable().iter().next().map(|(next_hop, prefix)| {
+        format!(
+            "next hop {next_hop} of {prefix} is in no subnet of ours and no route leads there, neither of the \
+             kernel nor learned: {} such next hops",
+            routing.rib.unreachable().len()
+        )
+    }));
     let errors = routing.reconciler.counts().errors;
     if errors > 0 {
         problems.push(format!("{errors} routes are not in the kernel, `underpass routes` says why"));

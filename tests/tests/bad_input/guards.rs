@@ -8,7 +8,9 @@ use underpass_tests::daemon::Bird;
 use underpass_tests::daemon::bird::Version;
 use underpass_tests::wait;
 
-use super::{DATAPATH, NEIGHBOUR, ROUTER, ROUTER_AS, SOON, bgp, bird, session, two_machines};
+use super::{
+    DATAPATH, NEIGHBOUR, NEIGHBOUR_ADDRESS, ROUTER, ROUTER_AS, SOON, bgp, bird, session, two_machines,
+};
 
 /// One that is wanted; outside of the range, shorter and longer than allowed, and a default route.
 const ROUTES: &str = "route 10.233.64.0/26 blackhole; route 10.66.0.0/24 blackhole; \
@@ -89,6 +91,43 @@ fn rules_of_the_peer_decide_about_what_the_guards_let_through() {
     .expect("a session with routes");
     assert_eq!(status.bgp.expect("configured").filtered, [("policy".to_owned(), 1)].into());
     assert_eq!(learned(&agent), ["10.233.64.0/26", "10.233.66.0/26"]);
+}
+
+/// The neighbour tells of a next hop behind itself; the kernel has a route there, loses it, and gets it back.
+#[test]
+fn a_next_hop_behind_a_router_is_reached_over_the_kernels_route() {
+    let Some(lab) = two_machines() else { return };
+    let export = "ipv4 { import none; export filter { bgp_next_hop = 10.77.0.1; accept; }; };";
+    let config = bird(ROUTER_AS, THREE, "").replace("ipv4 { import none; export all; };", export);
+    let _bird = Bird::start(&lab, NEIGHBOUR, Version::V2, &config).expect("BIRD 2");
+    let sections = bgp("").replace("\"10.0.0.0/24\"", "\"10.0.0.0/24\", \"10.77.0.0/24\"");
+    let agent = Agent::start(&lab, ROUTER, &sections).expect("started");
+    let router = lab.netns(ROUTER);
+    let wait_routes = |what: &str, expected: usize| {
+        wait::until(what, SOON, || {
+            ensure!(session(&agent, "neighbour")?.accepted == 3, "not yet");
+            let ours = router.routes("all")?.into_iter().filter(|route| route.protocol == "210").count();
+            ensure!(ours == expected, "{ours} routes");
+            Ok(())
+        })
+        .expect("in time");
+    };
+    wait_routes("there is no way to the next hop", 0);
+    let problems = agent.client().status().expect("an answer").problems;
+    assert!(
+        problems.iter().any(|problem| problem.starts_with("next hop 10.77.0.1 of 10.233.64.0/26")),
+        "{problems:?}"
+    );
+
+    let add = format!("route add 10.77.0.0/16 via {NEIGHBOUR_ADDRESS} proto static\n");
+    router.ip(&add).expect("a route");
+    wait_routes("the kernel has a way", 3);
+    let gateways: Vec<serde_json::Value> = router.ip_json("route show proto 210").expect("routes");
+    assert!(gateways.iter().all(|route| route["gateway"] == NEIGHBOUR_ADDRESS.to_string()), "{gateways:?}");
+    router.ip("route del 10.77.0.0/16\n").expect("deleted");
+    wait_routes("it has none any more", 0);
+    router.ip(&add).expect("a route");
+    wait_routes("and again", 3);
 }
 
 #[test]
