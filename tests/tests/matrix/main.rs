@@ -1,4 +1,4 @@
-//! The interop matrix: four daemons by nine capabilities, a test each, and ExaBGP with malformed messages.
+//! The interop matrix: four daemons by nine capabilities, a test each, and `ExaBGP` with malformed messages.
 //! `cargo xtask matrix` makes the tables in `docs/interop.md` of a run.
 
 mod basics;

@@ -1,4 +1,4 @@
-//! Malformed messages, sent by ExaBGP, and what RFC 7606 makes of them.
+//! Malformed messages, sent by `ExaBGP`, and what RFC 7606 makes of them.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -139,7 +139,7 @@ const fn remote_as(case: &Case) -> u32 {
     if case.external { AS + 1 } else { AS }
 }
 
-/// ExaBGP announces [`FEED`], and the malformed route when the file `go` is there.
+/// `ExaBGP` announces [`FEED`], and the malformed route when the file `go` is there.
 fn config(lab: &Lab, case: &Case) -> String {
     let dir = lab.machine_dir(MACHINE).expect("a folder");
     let script = dir.join("later.sh");

@@ -190,7 +190,7 @@ pub fn frr_further(plan: &Plan) -> Vec<Path> {
     [false, true].iter().flat_map(|ipv6| plan.layers(*ipv6).into_iter().skip(1).flatten()).collect()
 }
 
-/// GoBGP, down until its paths are there: they are not in the configuration.
+/// `GoBGP`, down until its paths are there: they are not in the configuration.
 pub fn gobgp(plan: &Plan) -> String {
     let (own, peer) = plan.ends();
     let password =
