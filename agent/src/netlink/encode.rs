@@ -93,7 +93,9 @@ impl RouteRequest<'_> {
                 }
             }
             Way::Hops(several) => attribute(buffer, RTA_MULTIPATH, |buffer| {
-                several.iter().for_each(|hop| self.member(buffer, hop));
+                for hop in several {
+                    self.member(buffer, hop);
+                }
             }),
         }
         let length = u32::try_from(buffer.len() - start).unwrap_or(u32::MAX);

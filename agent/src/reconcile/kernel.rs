@@ -348,7 +348,7 @@ impl Planner<'_> {
         if fruitless.as_ref() == Some(&op) {
             return self.give_way(entry, &op, now);
         }
-        entry.awaiting = Some(ReadBack::of(&op, entry.wanted.clone()));
+        entry.awaiting = Some(Box::new(ReadBack::of(&op, entry.wanted.clone())));
         if std::mem::take(&mut entry.settled) {
             entry.set_status(RouteStatus::Pending);
             return Step::Repair(op);
@@ -366,7 +366,7 @@ impl Planner<'_> {
 
     fn settle(&self, entry: &mut Entry, found: &PrefixPlan, now: Instant) -> Step {
         if let Some(op) = plan::hidden(self.prefix, &entry.take_added(), self.state, self.ownership) {
-            entry.awaiting = Some(ReadBack::of(&op, None));
+            entry.awaiting = Some(Box::new(ReadBack::of(&op, None)));
             return Step::Operate(op);
         }
         if let Some(wanted) = entry.wanted.clone()
@@ -386,7 +386,7 @@ impl Planner<'_> {
         // added it to our key: give way, as if it had been there first.
         let shared = Family::of(self.prefix.addr()) == Family::Ipv6 && matches!(op, Op::Delete { .. });
         let Some(op) = self.plan(None, true).op.filter(|_| shared) else { return Step::Wait };
-        entry.awaiting = Some(ReadBack::of(&op, None));
+        entry.awaiting = Some(Box::new(ReadBack::of(&op, None)));
         Step::Operate(op)
     }
 }

@@ -57,8 +57,8 @@ pub struct ReadBack {
 
 impl ReadBack {
     /// An operation that is handed out now.
-    pub fn of(op: &Op, wanted: Option<Arc<SelectedRoute>>) -> Box<Self> {
-        Box::new(Self { until: None, op: op.clone(), wanted })
+    pub fn of(op: &Op, wanted: Option<Arc<SelectedRoute>>) -> Self {
+        Self { until: None, op: op.clone(), wanted }
     }
 }
 
