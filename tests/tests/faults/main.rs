@@ -2,7 +2,10 @@
 //! files and its memory. The agent is the real program in a namespace; its peer is BIRD 2 or one that does on
 //! purpose what a daemon would not.
 
+mod clock;
+mod crossing;
 mod flapping;
 mod lost;
 mod rig;
 mod slow;
+mod storm;

@@ -44,6 +44,20 @@ fn a_peer_that_never_reads_is_given_up_after_the_send_hold_time() {
     drop((pulse, peer));
 }
 
+/// Unless configured otherwise, the kernel gives the connection up before: after the hold time.
+#[test]
+fn a_peer_that_never_reads_is_given_up_by_the_kernel_after_the_hold_time() {
+    let keys = "hold_time = \"3s\"\nsend_hold_time = \"8m\"\n";
+    let Some((mut rig, peer, pulse, files)) = deaf(keys, 600) else { return };
+    let started = Instant::now();
+    let lost = rig.wait_peer("given up", |peer| peer.state != "Established" && peer.flaps == 1);
+    let lasted = started.elapsed();
+    assert!(lasted > Duration::from_secs(2) && lasted < Duration::from_secs(3) + SLACK, "{lasted:?}");
+    assert_ne!(lost.last_error.as_deref(), Some(BLOCKED), "eight minutes are not over");
+    rig.wait_open_files("what cannot be sent keeps no connection open", files);
+    drop((pulse, peer));
+}
+
 #[test]
 fn a_peer_that_asks_and_never_reads_is_given_up_at_once() {
     let keys = "hold_time = \"3s\"\nsend_hold_time = \"8m\"\ntcp_user_timeout = \"1h\"\n";
