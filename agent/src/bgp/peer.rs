@@ -165,6 +165,9 @@ pub async fn run(start: Start) {
             Woken::Input(id, input) => task.input(id, input),
             Woken::Delivered => {}
             Woken::Time => {
+                // After a stop of the whole process the runtime's wait for input ends without a result, and its
+                // timers run first. This lets it ask which sockets have input.
+                tokio::task::yield_now().await;
                 for (id, input) in task.waiting_input().await {
                     task.input(id, input);
                 }
