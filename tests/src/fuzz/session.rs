@@ -74,7 +74,7 @@ impl World {
     fn step(&mut self, source: &mut Source<'_>) {
         let event = match source.u8() % 20 {
             0 => Event::Start,
-            1 => Event::Stop((source.u8() & 1 == 0).then(|| Notification::cease(2))),
+            1 => self.operator(source.u8()),
             2 | 3 => self.connected(Direction::Incoming),
             4 | 5 if self.dialling => {
                 self.dialling = false;
@@ -108,6 +108,24 @@ impl World {
             }
         };
         self.handle(event);
+    }
+
+    /// What the operator or the configuration wants.
+    fn operator(&self, what: u8) -> Event {
+        match what >> 5 {
+            0..=3 => Event::Stop((what & 1 == 0).then(|| Notification::cease(2))),
+            4 => Event::AdminDown("maintenance".to_owned()),
+            5 => Event::AdminReset(String::new()),
+            6 => {
+                let same_peer = if self.remote_as == 64512 { 8 } else { 0 };
+                let settings = Box::new(SETTINGS[usize::from(what & 0x17 | same_peer)].clone());
+                Event::Reconfigure { settings, reset: what & 8 != 0 }
+            }
+            _ => {
+                let restart = (what & 1 == 0).then_some(Duration::from_mins(1));
+                Event::PrefixLimit { family: Family::Ipv4, limit: 1, restart }
+            }
+        }
     }
 
     fn connected(&mut self, direction: Direction) -> Event {
