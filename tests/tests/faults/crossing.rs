@@ -78,7 +78,7 @@ fn of_simultaneous_opens_one_session_comes_each_time() {
         // Below and above the agent's identifier.
         let identifier = Ipv4Addr::new(10, 0, 0, if round % 2 == 0 { 1 } else { 200 });
         let open = Open::new(PEER_AS, identifier, 90);
-        let mut pause = || Duration::from_micros(random.u64(..=JITTER.as_micros() as u64));
+        let mut pause = || JITTER.mul_f64(random.f64());
         let (before_order, before_dial) = (pause(), pause());
         let (dialled, accepted) = thread::scope(|scope| {
             scope.spawn(|| {
