@@ -175,7 +175,6 @@ fn frr_paths(frr: &Frr, before: &Plan, after: &Plan) -> Result<()> {
 
 /// Changes the kernel routes that FRR redistributes.
 fn further(lab: &Lab, before: &[Path], after: &[Path]) -> Result<()> {
-<<<<<<< Updated upstream
     let lines = |what: &str, paths: &[Path], others: &[Path]| {
         let differing = paths.iter().filter(|path| !others.contains(path));
         differing
@@ -184,14 +183,6 @@ fn further(lab: &Lab, before: &[Path], after: &[Path]) -> Result<()> {
             .concat()
     };
     let commands = lines("del", before, after) + &lines("add", after, before);
-=======
-    let mut commands = String::new();
-    for (what, paths, others) in [("del", before, after), ("add", after, before)] {
-        for path in paths.iter().filter(|path| !others.contains(path)) {
-            let _ = writeln!(commands, "route {what} {} via {}", path.prefix, path.next_hop);
-        }
-    }
->>>>>>> Stashed changes
     if commands.is_empty() { Ok(()) } else { lab.netns(MACHINE).ip(&commands) }
 }
 
