@@ -1,6 +1,5 @@
 //! The peer: one of four daemons that does what a plan says.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
