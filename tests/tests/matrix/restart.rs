@@ -1,14 +1,17 @@
 //! Graceful restart of the peer.
 
-use std::process::Stdio;
+use std::fs;
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
+use underpass_tests::daemon::Process;
 use underpass_tests::matrix::Outcome;
+use underpass_tests::wait;
 
 use super::basics::FEED;
 use super::peer::Make;
 use super::render::Plan;
-use super::rig::{Edge, Opens, RESTART_SECONDS, Rig};
+use super::rig::{Edge, Opens, PATIENCE, RESTART_SECONDS, Rig};
 
 /// Clocks of two programs, and a machine that has other things to do.
 const SLACK: Duration = Duration::from_secs(2);
@@ -19,9 +22,7 @@ pub fn graceful_restart(make: Make) -> Outcome {
     let mut rig = Rig::up(make, &Plan::announcing(&FEED), &Edge::new(Opens::Agent));
     rig.wait_learned(2);
     rig.wait_paths("learned", &FEED);
-    let mut monitor = rig.edge().command("ip");
-    monitor.args(["-4", "monitor", "route"]).stdout(Stdio::piped());
-    let mut monitor = monitor.spawn().expect("ip monitor");
+    let monitor = Monitor::start(&rig);
 
     rig.peer.kill().expect("killed");
     let lost = rig.wait_session("lost", |peer| peer.uptime_seconds.is_none() && peer.stale == 2);
@@ -32,9 +33,7 @@ pub fn graceful_restart(make: Make) -> Outcome {
     assert_eq!(back.flaps, 1, "{back:?}");
     rig.wait_paths("swept", &FEED[..1]);
 
-    monitor.kill().expect("ip monitor ends");
-    let seen = monitor.wait_with_output().expect("ip monitor ends").stdout;
-    let seen = String::from_utf8_lossy(&seen);
+    let seen = monitor.end(&rig);
     let outcome = sweep(make, &seen.lines().collect::<Vec<_>>());
 
     let killed = Instant::now();
@@ -47,6 +46,49 @@ pub fn graceful_restart(make: Make) -> Outcome {
     assert!(took + Duration::from_millis(100) >= time, "gone after {took:?}, {time:?} were asked for");
     assert!(took <= time + SLACK, "gone after {took:?}, {time:?} were asked for");
     outcome
+}
+
+/// `ip monitor route` in the agent's namespace.
+struct Monitor {
+    process: Process,
+}
+
+impl Monitor {
+    /// Routes of nobody's. When the monitor tells of one, it has told of everything before.
+    const BEGIN: &str = "192.0.2.0/24";
+    const END: &str = "198.51.100.0/24";
+
+    fn start(rig: &Rig) -> Self {
+        let log = rig.lab.machine_dir("edge").expect("a folder").join("routes.log");
+        let mut command = rig.edge().command("ip");
+        command.args(["-4", "monitor", "route"]);
+        let monitor = Self { process: Process::start("ip monitor", command, &log).expect("ip monitor") };
+        // It listens when it tells of a change.
+        let listens = || {
+            rig.edge().ip(&format!("route replace blackhole {}\nroute del {0}\n", Self::BEGIN))?;
+            ensure!(monitor.seen().contains(Self::BEGIN), "nothing yet");
+            Ok(())
+        };
+        wait::until("ip monitor listens", PATIENCE, listens).expect("in time");
+        monitor
+    }
+
+    fn seen(&self) -> String {
+        fs::read_to_string(self.process.log()).expect("readable")
+    }
+
+    /// What it has told up to now, without the marks.
+    fn end(self, rig: &Rig) -> String {
+        rig.edge().ip(&format!("route add blackhole {}\n", Self::END)).expect("a route");
+        let told = || {
+            let seen = self.seen();
+            ensure!(seen.contains(Self::END), "not yet: {seen}");
+            Ok(seen)
+        };
+        let seen = wait::until("ip monitor has told all", PATIENCE, told).expect("in time");
+        let is_mark = |line: &&str| line.contains(Self::BEGIN) || line.contains(Self::END);
+        seen.lines().filter(|line| !is_mark(line)).collect::<Vec<_>>().join("\n")
+    }
 }
 
 /// Judges what the kernel's routes went through from the peer's end to its End-of-RIB and a little further.
