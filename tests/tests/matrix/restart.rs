@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use underpass::config::model::Kernel;
 use underpass_tests::daemon::Process;
 use underpass_tests::matrix::Outcome;
 use underpass_tests::wait;
@@ -77,7 +78,7 @@ impl Monitor {
         fs::read_to_string(self.process.log()).expect("readable")
     }
 
-    /// What it has told up to now, without the marks.
+    /// What it has told of the agent's routes up to now. It tells of other namespaces that go away, too.
     fn end(self, rig: &Rig) -> String {
         rig.edge().ip(&format!("route add blackhole {}\n", Self::END)).expect("a route");
         let told = || {
@@ -86,8 +87,8 @@ impl Monitor {
             Ok(seen)
         };
         let seen = wait::until("ip monitor has told all", PATIENCE, told).expect("in time");
-        let is_mark = |line: &&str| line.contains(Self::BEGIN) || line.contains(Self::END);
-        seen.lines().filter(|line| !is_mark(line)).collect::<Vec<_>>().join("\n")
+        let ours = format!("proto {} ", Kernel::default().protocol);
+        seen.lines().filter(|line| line.contains(&ours)).collect::<Vec<_>>().join("\n")
     }
 }
 
