@@ -147,9 +147,10 @@ mod tests {
             let mut map = PrefixMap::new();
             let mut model = BTreeMap::new();
             for (prefix, value) in &steps {
-                match value {
-                    Some(value) => prop_assert_eq!(map.insert(*prefix, *value), model.insert(*prefix, *value)),
-                    None => prop_assert_eq!(map.remove(prefix), model.remove(prefix)),
+                if let Some(value) = value {
+                    prop_assert_eq!(map.insert(*prefix, *value), model.insert(*prefix, *value));
+                } else {
+                    prop_assert_eq!(map.remove(prefix), model.remove(prefix));
                 }
             }
             for (prefix, _) in &steps {

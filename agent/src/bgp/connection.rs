@@ -40,6 +40,8 @@ pub struct Connection {
     received: BytesMut,
     to_send: BytesMut,
     blocked_since: Option<Instant>,
+    /// Why sending failed: the reader sees only that the connection is over.
+    send_error: Option<io::Error>,
     /// Since when something did not fit into the buffer: never again in order, so there is no way back.
     overflow: Option<Instant>,
 }
@@ -53,6 +55,7 @@ impl Connection {
             received: BytesMut::with_capacity(4 * MAX_MESSAGE),
             to_send: BytesMut::new(),
             blocked_since: None,
+            send_error: None,
             overflow: None,
         }
     }
@@ -75,11 +78,12 @@ impl Connection {
     /// Sends what is queued and, if `read`, waits for the next message. Nothing is lost when the future that
     /// polls this is dropped.
     pub fn poll(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<Input> {
-        if let Poll::Ready(Err(error)) = self.poll_send(cx)
-            && !read
-        {
+        if let Poll::Ready(Err(error)) = self.poll_send(cx) {
+            if !read {
+                return Poll::Ready(Input::Closed(Some(error)));
+            }
             // With reading on, the reader reports: the peer's last words may still lie in the socket.
-            return Poll::Ready(Input::Closed(Some(error)));
+            self.send_error.get_or_insert(error);
         }
         if read { self.poll_message(cx) } else { Poll::Pending }
     }
@@ -112,7 +116,7 @@ impl Connection {
                 Err(invalid) => return Poll::Ready(Input::Invalid(invalid)),
             }
             match ready!(self.poll_fill(cx)) {
-                Ok(0) => return Poll::Ready(Input::Closed(None)),
+                Ok(0) => return Poll::Ready(Input::Closed(self.send_error.take())),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Input::Closed(Some(error))),
             }

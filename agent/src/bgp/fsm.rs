@@ -22,7 +22,7 @@ use super::status::State;
 use super::timers::{BackOff, Jitter};
 use super::wire::{self, RefreshKind};
 use crate::netlink::model::Family;
-use crate::rib::model::RibEvent;
+use crate::rib::model::{RibEvent, UNTIL_SENT_AGAIN};
 
 pub use action::Action;
 pub use cause::Cause;
@@ -393,7 +393,7 @@ impl Fsm {
         let stale_time = self.settings.stale_time;
         let retain = match (cause, &connection.negotiated) {
             (Cause::AdminReset(_), Some(negotiated)) => {
-                negotiated.families.iter().map(|family| (*family, stale_time)).collect()
+                negotiated.families.iter().map(|family| (*family, UNTIL_SENT_AGAIN)).collect()
             }
             (cause, Some(negotiated)) if cause.may_be_restart(negotiated.notification_is_restart()) => {
                 negotiated.retain(stale_time)

@@ -109,6 +109,7 @@ struct Task {
     closing: JoinSet<()>,
     /// For the RIB, which has not taken them yet. Nothing is read while there are any.
     pending: VecDeque<RibEvent>,
+    rib: mpsc::Sender<RibEvent>,
     reading_paused: bool,
     view: Arc<Mutex<View>>,
     session: Option<Arc<Negotiated>>,
@@ -138,6 +139,7 @@ pub async fn run(start: Start) {
         next_id: 0,
         closing: JoinSet::new(),
         pending: VecDeque::new(),
+        rib: events.clone(),
         reading_paused: false,
         view,
         session: None,
@@ -165,6 +167,9 @@ pub async fn run(start: Start) {
             Woken::Input(id, input) => task.input(id, input),
             Woken::Delivered => {}
             Woken::Time => {
+                // After a stop of the whole process the runtime's wait for input ends without a result, and its
+                // timers run first. This lets it ask which sockets have input.
+                tokio::task::yield_now().await;
                 for (id, input) in task.waiting_input().await {
                     task.input(id, input);
                 }
@@ -200,7 +205,7 @@ impl Task {
         commands: &mut mpsc::Receiver<Command>,
         events: &mpsc::Sender<RibEvent>,
     ) -> Woken {
-        self.deliver(events);
+        self.deliver();
         let deadline = self.deadline();
         let reading = self.pending.is_empty();
         self.pause_reading(!reading);
@@ -239,9 +244,9 @@ impl Task {
     }
 
     /// Hands over what the RIB has room for.
-    fn deliver(&mut self, events: &mpsc::Sender<RibEvent>) {
+    fn deliver(&mut self) {
         while !self.pending.is_empty()
-            && let Ok(permit) = events.try_reserve()
+            && let Ok(permit) = self.rib.try_reserve()
         {
             if let Some(event) = self.pending.pop_front() {
                 permit.send(event);
@@ -391,7 +396,10 @@ impl Task {
         if since.is_none() {
             self.session = None;
         }
-        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: what is shown is never ahead of what the RIB can know, nor behind.
+        let view = self.view.clone();
+        let mut view = view.lock().unwrap_or_else(PoisonError::into_inner);
+        self.deliver();
         view.state = state;
         view.is_down = self.fsm.is_down();
         view.session = self.session.clone().zip(since);

@@ -4,7 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -20,6 +20,8 @@ use crate::rib::model::RibEvent;
 
 /// Orders that wait for a peer's task.
 const COMMANDS: usize = 8;
+/// How much later than the send hold timer TCP gives up by default.
+const AFTER_SEND_HOLD: Duration = Duration::from_secs(30);
 /// TTL towards a peer of the same AS, which may be some hops away.
 const INTERNAL_TTL: u8 = 64;
 /// TTL towards a peer of another AS, which is on the link.
@@ -176,7 +178,8 @@ impl Session {
 pub(super) fn endpoint(config: &Bgp, peer: &Peer) -> Result<Endpoint, PasswordError> {
     let settings = Settings::new(config, peer);
     let default_ttl = if settings.external() { EXTERNAL_TTL } else { INTERNAL_TTL };
-    let hold_time = Some(peer.hold_time).filter(|time| !time.is_zero());
+    // A peer whose window stays shut is the send hold timer's, which says so; TCP only comes after it.
+    let send_hold = peer.send_hold_time.max(2 * peer.hold_time);
     Ok(Endpoint {
         peer: SocketAddr::new(peer.address, peer.port),
         source: peer.source_address,
@@ -185,6 +188,6 @@ pub(super) fn endpoint(config: &Bgp, peer: &Peer) -> Result<Endpoint, PasswordEr
         ttl: if peer.ttl_security.is_some() { u8::MAX } else { peer.ttl.unwrap_or(default_ttl) },
         least_ttl: peer.ttl_security.map_or(0, |hops| u8::MAX - (hops - 1)),
         password: peer.password.as_ref().map(Password::read).transpose()?.map(Arc::new),
-        user_timeout: peer.tcp_user_timeout.or(hold_time),
+        user_timeout: Some(peer.tcp_user_timeout.unwrap_or(send_hold + AFTER_SEND_HOLD)),
     })
 }

@@ -223,7 +223,7 @@ pub struct Peer {
     pub min_hold_time: Option<Duration>,
     /// How long the peer may take nothing of what we send (RFC 9687); at least twice the hold time holds.
     pub send_hold_time: Duration,
-    /// How long sent data may stay unacknowledged; `None` is the hold time.
+    /// How long sent data may stay unacknowledged; `None` is a little more than the send hold time.
     pub tcp_user_timeout: Option<Duration>,
     /// First pause before dialling again; doubles up to `connect_retry_max`, jittered.
     pub connect_retry: Duration,

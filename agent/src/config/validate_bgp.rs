@@ -213,8 +213,7 @@ fn check_times(peer: &Peer, key: &dyn Fn(&str) -> String, findings: &mut Finding
         findings.error(key("send_hold_time"), format!("{text} is less than 3s; the default is \"8m\""));
     }
     if peer.tcp_user_timeout.is_some_and(|time| !USER_TIMEOUTS.contains(&time)) {
-        findings
-            .error(key("tcp_user_timeout"), "outside of \"1s\" to \"1h\"; leave it out for the hold time");
+        findings.error(key("tcp_user_timeout"), "outside of \"1s\" to \"1h\"; leave it out for the default");
     }
     if peer.connect_retry < Duration::from_secs(1) {
         let retry = format_duration(peer.connect_retry);

@@ -260,9 +260,10 @@ impl KernelReconciler {
 
     /// Looks at a prefix that was in the queue.
     fn look(&mut self, prefix: IpNet, state: &State, now: Instant, degraded: &mut Vec<IpNet>) -> Option<Op> {
-        let may_delete = self.may_delete;
         let entry = self.entries.get_mut(&prefix)?;
         entry.queued = false;
+        // What this run put there is no leftover: it goes when the RIB says so, complete or not.
+        let may_delete = self.may_delete || entry.confirmed;
         let before = entry.counts();
         let planner = Planner { prefix, state, ownership: self.ownership, may_delete };
         let step = planner.next(entry, now);

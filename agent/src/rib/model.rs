@@ -95,6 +95,10 @@ pub struct Nlri {
     pub path_id: u32,
 }
 
+/// In [`RibEvent::PeerDown`]: we began the session anew, so that the beginning of the next one says nothing about
+/// the paths. They stay until End-of-RIB, for the peer's `stale_time` at most.
+pub const UNTIL_SENT_AGAIN: std::time::Duration = std::time::Duration::MAX;
+
 /// What sessions tell the RIB, in order per peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RibEvent {

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::PeerCounts;
 use super::adj_in::{AdjIn, Limits};
 use super::limit::{PrefixLimit, Watch};
-use super::model::PeerInfo;
+use super::model::{PeerInfo, UNTIL_SENT_AGAIN};
 use super::policy::Policy;
 use crate::config::model::{Bgp, NextHopPeer, Peer};
 use crate::netlink::model::Family;
@@ -71,6 +71,8 @@ struct StaleUntil {
     deadline: Instant,
     /// Bound from the configuration: extends to here once the peer is back.
     bound: Instant,
+    /// We began the session anew: the beginning of the next one leaves them.
+    ours: bool,
     /// The last that is known: no restart, and no stand-in was left.
     kept: bool,
     /// The peer or a stand-in has sent all since.
@@ -109,6 +111,7 @@ impl PeerState {
             let kept = session.families.contains(&family) && session.forwarding_preserved.contains(&family);
             match self.stale_until.get_mut(&family) {
                 Some(until) if kept => until.deadline = until.bound,
+                Some(until) if until.ours && session.families.contains(&family) => {}
                 // The last that is known goes when the peer has said all, not before.
                 Some(until) if until.kept && session.families.contains(&family) => {}
                 _ => {
@@ -142,8 +145,10 @@ impl PeerState {
                 touched.append(&mut self.adj_in.remove_where(family, |path| path.stale));
                 self.adj_in.mark_stale(family);
                 let bound = now + self.config.stale_time;
-                let deadline = bound.min(now + restart_time);
-                self.stale_until.insert(family, StaleUntil { deadline, bound, kept: false, released: false });
+                let ours = restart_time == UNTIL_SENT_AGAIN;
+                let deadline = if ours { bound } else { bound.min(now + restart_time) };
+                let until = StaleUntil { deadline, bound, ours, kept: false, released: false };
+                self.stale_until.insert(family, until);
             } else {
                 self.stale_until.remove(&family);
                 touched.append(&mut self.adj_in.remove_family(family));
@@ -159,14 +164,17 @@ impl PeerState {
         self.up = false;
         self.end_of_rib.clear();
         for family in [Family::Ipv4, Family::Ipv6] {
-            let restart = retain.iter().find(|(f, _)| *f == family).map(|(_, time)| now + *time);
+            let restart = retain.iter().find(|(f, _)| *f == family);
+            let restart = restart.and_then(|(_, time)| now.checked_add(*time));
             let bound = match self.stale_until.get(&family) {
                 Some(earlier) if earlier.kept && !earlier.released => earlier.bound,
                 _ => (now + time).max(restart.unwrap_or(now)),
             };
             self.adj_in.mark_stale(family);
-            self.stale_until
-                .insert(family, StaleUntil { deadline: bound, bound, kept: true, released: false });
+            self.stale_until.insert(
+                family,
+                StaleUntil { deadline: bound, bound, ours: false, kept: true, released: false },
+            );
         }
     }
 
@@ -195,7 +203,8 @@ impl PeerState {
             return;
         }
         let bound = now + self.config.stale_time;
-        self.stale_until.insert(family, StaleUntil { deadline: bound, bound, kept: false, released: false });
+        self.stale_until
+            .insert(family, StaleUntil { deadline: bound, bound, ours: false, kept: false, released: false });
     }
 
     /// The peer has sent all of the family: what is still stale goes, unless it is the last that was known

@@ -59,7 +59,7 @@ mod tests {
     use crate::netlink::model::{Address, RouteNextHop};
 
     fn route(prefix: &str, kind: RouteType, metric: u32, gateways: &[Option<&str>]) -> Route {
-        let hop = |gateway: &Option<&str>| RouteNextHop {
+        let hop = |gateway: Option<&str>| RouteNextHop {
             ifindex: 2,
             gateway: gateway.map(|text| text.parse().unwrap()),
             weight: 1,
@@ -76,7 +76,7 @@ mod tests {
             protocol: 186,
             kind,
             scope: 0,
-            next_hops: gateways.iter().map(hop).collect(),
+            next_hops: gateways.iter().copied().map(hop).collect(),
             nexthop_id: None,
             mtu: None,
             preferred_source: None,

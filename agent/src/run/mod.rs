@@ -184,6 +184,9 @@ impl Agent {
     }
 
     fn answer(&mut self, request: Request) -> Response {
+        if let Some(routing) = &mut self.routing {
+            routing.catch_up(Instant::now());
+        }
         match request {
             Request::Status => Response::Status(self.status()),
             Request::Peers => Response::Peers(self.peers()),

@@ -104,6 +104,13 @@ impl Routing {
         }
     }
 
+    /// Takes in the events that are there already: a report shows sessions and routes of one moment.
+    pub fn catch_up(&mut self, now: Instant) {
+        if let Ok(event) = self.events.try_recv() {
+            self.take_events(event, now);
+        }
+    }
+
     /// Takes in an event and those that are there already.
     fn take_events(&mut self, first: RibEvent, now: Instant) {
         let mut changed = self.rib.handle(first, now);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::check;
@@ -78,7 +78,7 @@ pub fn run(case: Case<'_>, check: bool) -> anyhow::Result<Vec<Reached>> {
     let opened = Instant::now();
     let established = loop {
         if let Some(age) = segment.established()? {
-            break Instant::now() - age;
+            break Instant::now().checked_sub(age).context("established before the clock began")?;
         }
         ensure!(opened.elapsed() < LONGEST, "no session: {}", segment.lab.logs());
         std::thread::sleep(Duration::from_millis(5));

@@ -217,15 +217,12 @@ mod tests {
         let (mut withdrawn, mut announced) = (0, 0);
         for _ in 0..1000 {
             let (prefix, hop) = churn.next();
-            match hop {
-                Some(hop) => {
-                    announced += 1;
-                    model.insert(prefix, hop);
-                }
-                None => {
-                    withdrawn += 1;
-                    assert!(model.remove(&prefix).is_some(), "only what was announced is withdrawn");
-                }
+            if let Some(hop) = hop {
+                announced += 1;
+                model.insert(prefix, hop);
+            } else {
+                withdrawn += 1;
+                assert!(model.remove(&prefix).is_some(), "only what was announced is withdrawn");
             }
         }
         assert_eq!(model, churn.expected());

@@ -146,7 +146,7 @@ mod tests {
         let lab = Lab::new().expect("root");
         lab.add_machines(&["a"]).expect("a namespace");
         let netns = lab.netns("a");
-        netns.ip("link add d0 type dummy\nlink set d0 up\n").expect("a device");
+        netns.ip("link add d0 type bridge\nlink set d0 up\n").expect("a device");
         let mut watch = Watch::start(&netns, 3).expect("a watch");
         let add = |number| format!("route add 192.0.2.{number}/32 dev d0\n");
         netns.ip(&(add(1) + &add(2) + "route del 192.0.2.1/32 dev d0\n" + &add(3))).expect("routes");

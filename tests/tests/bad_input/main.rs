@@ -5,6 +5,7 @@ mod configuration;
 mod garbage;
 mod guards;
 mod machine;
+mod reload;
 mod sessions;
 
 use std::net::Ipv4Addr;

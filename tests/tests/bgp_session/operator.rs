@@ -5,7 +5,7 @@ use std::time::Duration;
 use underpass::bgp::{OrderError, State};
 use underpass::config::model::Peer;
 use underpass::netlink::model::Family;
-use underpass::rib::model::RibEvent;
+use underpass::rib::model::{RibEvent, UNTIL_SENT_AGAIN};
 use underpass_tests::fake_peer::{NOTIFICATION, OPEN, Received};
 
 use super::harness::*;
@@ -33,7 +33,7 @@ fn down_up_and_reset_with_words_for_the_peer() {
 
     speaker(&agent, &|speaker| speaker.reset(place.peer(), String::new()));
     assert_eq!(peer.expect_notification(), [6, 4]);
-    let kept = [Family::Ipv4, Family::Ipv6].map(|family| (family, Duration::from_mins(5))).to_vec();
+    let kept = [Family::Ipv4, Family::Ipv6].map(|family| (family, UNTIL_SENT_AGAIN)).to_vec();
     assert_eq!(agent.event(), RibEvent::PeerDown { peer: place.peer(), retain: kept, deliberate: false });
     listening.accept().establish(&open());
     agent.peer_up();

@@ -75,6 +75,8 @@ fn h38_another_xdp_program_is_never_displaced() {
         !port.attached && port.problem.as_ref().is_some_and(|problem| problem.contains("XDP program"))
     });
     assert_eq!(near.xdp_program("p9").expect("it exists"), before);
+    // A new link may come with rules of its own: they are read before packets pass them again.
+    rig.wait_for(REDIRECT, |frame| frame);
     let frame = rig.frame().build();
     rig.check_forwarded("the other ports go on", &frame, (1, 2), REDIRECT);
 }

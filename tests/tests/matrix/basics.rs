@@ -79,7 +79,7 @@ pub fn ipv6(make: Make) -> Outcome {
     drop(rig);
 
     edge.families = &["ipv4-unicast", "ipv6-unicast"];
-    edge.peer = "extended_next_hop = true\n".to_owned();
+    edge.peer.push_str("extended_next_hop = true\n");
     let both = [via("10.64.0.64/26", "fd00:10::21"), via("fd00:64:1::/64", "fd00:10::21")];
     let plan = Plan { over_ipv6: true, ..Plan::announcing(&both) };
     let mut rig = Rig::up(make, &plan, &edge);

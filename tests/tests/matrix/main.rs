@@ -1,4 +1,4 @@
-//! The interop matrix: four daemons by nine capabilities, a test each, and ExaBGP with malformed messages.
+//! The interop matrix: four daemons by nine capabilities, a test each, and `ExaBGP` with malformed messages.
 //! `cargo xtask matrix` makes the tables in `docs/interop.md` of a run.
 
 mod basics;
@@ -102,9 +102,12 @@ malformed! {
     exabgp_atomic_aggregate: ATOMIC_AGGREGATE;
     exabgp_aggregator: AGGREGATOR;
     exabgp_communities: COMMUNITIES;
+    exabgp_extended_communities: EXTENDED_COMMUNITIES;
+    exabgp_large_communities: LARGE_COMMUNITIES;
     exabgp_originator_id: ORIGINATOR_ID;
     exabgp_originator_id_external: ORIGINATOR_ID_EXTERNAL;
     exabgp_cluster_list: CLUSTER_LIST;
     exabgp_mp_reach: MP_REACH;
+    exabgp_unknown_well_known: UNKNOWN_WELL_KNOWN;
     exabgp_unknown_transitive: UNKNOWN_TRANSITIVE;
 }

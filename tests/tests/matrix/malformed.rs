@@ -1,4 +1,4 @@
-//! Malformed messages, sent by ExaBGP, and what RFC 7606 makes of them.
+//! Malformed messages, sent by `ExaBGP`, and what RFC 7606 makes of them.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -32,7 +32,7 @@ impl Became {
             Self::Withdrawn => "the route counts as withdrawn, the session stays".to_owned(),
             Self::Discarded => "the attribute is left out, the route is taken".to_owned(),
             Self::Taken => "the route is taken".to_owned(),
-            Self::Reset(notification) => format!("NOTIFICATION {notification}"),
+            Self::Reset(notification) => format!("NOTIFICATION {notification}, the session begins anew"),
         }
     }
 }
@@ -81,7 +81,13 @@ pub const ORIGINATOR_ID_EXTERNAL: Case =
 pub const CLUSTER_LIST: Case =
     external("CLUSTER_LIST of five octets, peer of another AS", "0x0A 0x80 0x0A00000100", Became::Discarded);
 pub const MP_REACH: Case =
-    internal("MP_REACH_NLRI that is cut off", "0x0E 0x80 0x00020110", Became::Reset("3/"));
+    internal("MP_REACH_NLRI that is cut off", "0x0E 0x80 0x00020110", Became::Reset("3/5"));
+pub const EXTENDED_COMMUNITIES: Case =
+    internal("EXTENDED COMMUNITIES of seven octets", "0x10 0xC0 0x0002FC00000000", Became::Withdrawn);
+pub const LARGE_COMMUNITIES: Case =
+    internal("LARGE_COMMUNITY of eleven octets", "0x20 0xC0 0x0000FC0000000001000000", Became::Withdrawn);
+pub const UNKNOWN_WELL_KNOWN: Case =
+    internal("an unknown well-known attribute", "0x63 0x40 0x0102", Became::Reset("3/2"));
 pub const UNKNOWN_TRANSITIVE: Case =
     internal("an unknown optional transitive attribute", "0x63 0xC0 0x0102", Became::Taken);
 
@@ -139,7 +145,7 @@ const fn remote_as(case: &Case) -> u32 {
     if case.external { AS + 1 } else { AS }
 }
 
-/// ExaBGP announces [`FEED`], and the malformed route when the file `go` is there.
+/// `ExaBGP` announces [`FEED`], and the malformed route when the file `go` is there.
 fn config(lab: &Lab, case: &Case) -> String {
     let dir = lab.machine_dir(MACHINE).expect("a folder");
     let script = dir.join("later.sh");

@@ -60,7 +60,7 @@ impl Peer {
         if self.plan.over_ipv6 { AGENT6.into() } else { AGENT.into() }
     }
 
-    /// GoBGP has no paths in its configuration: the session is let up when they are there.
+    /// `GoBGP` has no paths in its configuration: the session is let up when they are there.
     fn let_go(&self) -> Result<()> {
         let Daemon::GoBgp(gobgp) = &self.daemon else { return Ok(()) };
         gobgp_paths(gobgp, &[], &self.plan.paths)?;
@@ -178,13 +178,14 @@ fn further(lab: &Lab, before: &[Path], after: &[Path]) -> Result<()> {
         let differing = paths.iter().filter(|path| !others.contains(path));
         differing
             .map(|path| format!("route {what} {} via {}\n", path.prefix, path.next_hop))
-            .collect::<String>()
+            .collect::<Vec<_>>()
+            .concat()
     };
     let commands = lines("del", before, after) + &lines("add", after, before);
     if commands.is_empty() { Ok(()) } else { lab.netns(MACHINE).ip(&commands) }
 }
 
-/// Changes the paths of GoBGP. Those of one prefix differ by an identifier, the last number of the next hop.
+/// Changes the paths of `GoBGP`. Those of one prefix differ by an identifier, the last number of the next hop.
 fn gobgp_paths(gobgp: &GoBgp, before: &[Path], after: &[Path]) -> Result<()> {
     let gone = before.iter().filter(|path| !after.contains(path)).map(|path| ("del", path));
     let new = after.iter().filter(|path| !before.contains(path)).map(|path| ("add", path));

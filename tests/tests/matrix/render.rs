@@ -134,7 +134,7 @@ pub fn bird2(plan: &Plan) -> String {
 pub fn frr(plan: &Plan) -> String {
     let (_, peer) = plan.ends();
     let mut text = format!(
-        "debug bgp graceful-restart\ndebug bgp updates out\ndebug bgp neighbor-events\nrouter bgp {AS}\n bgp router-id {PEER}\n no bgp default ipv4-unicast\n no bgp network import-check\n \
+        "router bgp {AS}\n bgp router-id {PEER}\n no bgp default ipv4-unicast\n no bgp network import-check\n \
          bgp graceful-restart\n bgp graceful-restart restart-time {RESTART_SECONDS}\n \
          bgp graceful-restart preserve-fw-state\n neighbor {peer} remote-as {AS}\n \
          neighbor {peer} timers connect 1\n"
@@ -190,7 +190,7 @@ pub fn frr_further(plan: &Plan) -> Vec<Path> {
     [false, true].iter().flat_map(|ipv6| plan.layers(*ipv6).into_iter().skip(1).flatten()).collect()
 }
 
-/// GoBGP, down until its paths are there: they are not in the configuration.
+/// `GoBGP`, down until its paths are there: they are not in the configuration.
 pub fn gobgp(plan: &Plan) -> String {
     let (own, peer) = plan.ends();
     let password =

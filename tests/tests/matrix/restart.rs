@@ -24,29 +24,48 @@ pub fn graceful_restart(make: Make) -> Outcome {
     let mut monitor = monitor.spawn().expect("ip monitor");
 
     rig.peer.kill().expect("killed");
-    let lost = rig.wait_session("lost", |peer| peer.uptime_seconds.is_none());
-    assert_eq!((lost.stale, lost.flaps), (2, 1), "{lost:?}");
+    let lost = rig.wait_session("lost", |peer| peer.uptime_seconds.is_none() && peer.stale == 2);
+    assert_eq!(lost.flaps, 1, "{lost:?}");
     rig.wait_paths("kept", &FEED);
     rig.peer.restart(&FEED[..1]).expect("it starts again");
-    let back = rig.wait_session("back", |peer| peer.end_of_rib && peer.accepted == 1);
-    assert_eq!((back.stale, back.flaps), (0, 1), "{back:?}");
+    let back = rig.wait_session("back", |peer| peer.end_of_rib && peer.accepted == 1 && peer.stale == 0);
+    assert_eq!(back.flaps, 1, "{back:?}");
     rig.wait_paths("swept", &FEED[..1]);
 
     monitor.kill().expect("ip monitor ends");
     let seen = monitor.wait_with_output().expect("ip monitor ends").stdout;
     let seen = String::from_utf8_lossy(&seen);
-    let lines: Vec<_> = seen.lines().collect();
-    let [line] = lines.as_slice() else { panic!("the kernel's routes were touched:\n{seen}") };
-    assert!(line.starts_with(&format!("Deleted {}", FEED[1].prefix)), "{line}");
+    let outcome = sweep(make, &seen.lines().collect::<Vec<_>>());
 
     let killed = Instant::now();
     rig.peer.kill().expect("killed");
-    let lost = rig.wait_session("lost again", |peer| peer.uptime_seconds.is_none());
-    assert_eq!((lost.stale, lost.flaps), (1, 2), "{lost:?}");
+    let lost = rig.wait_session("lost again", |peer| peer.uptime_seconds.is_none() && peer.stale == 1);
+    assert_eq!(lost.flaps, 2, "{lost:?}");
     rig.wait_paths("kept", &FEED[..1]);
     rig.wait_paths("time is over", &[]);
     let (took, time) = (killed.elapsed(), Duration::from_secs(RESTART_SECONDS.into()));
     assert!(took + Duration::from_millis(100) >= time, "gone after {took:?}, {time:?} were asked for");
     assert!(took <= time + SLACK, "gone after {took:?}, {time:?} were asked for");
-    Outcome::Works
+    outcome
+}
+
+/// Judges what the kernel's routes went through from the peer's end to its End-of-RIB and a little further.
+fn sweep(make: Make, seen: &[&str]) -> Outcome {
+    let [kept, gone] = FEED.map(|path| path.prefix);
+    let is = |line: &str, begin: &str| line.starts_with(&format!("{begin} "));
+    match seen {
+        [line] if is(line, &format!("Deleted {gone}")) => Outcome::Works,
+        // RFC 4724 §4.2 takes what was not repeated before it for gone.
+        [first, second, back]
+            if make == Make::Frr
+                && is(first, &format!("Deleted {kept}"))
+                && is(second, &format!("Deleted {gone}"))
+                && is(back, kept) =>
+        {
+            let note = "FRR sends End-of-RIB before the networks that it originates itself: all are kept until \
+                        then, and those that come again come some seconds later.";
+            Outcome::WorksWith(note.to_owned())
+        }
+        _ => panic!("the kernel's routes were touched: {seen:#?}"),
+    }
 }

@@ -130,6 +130,7 @@ fn accepted_opens() {
                 agreed.add_path = Vec::new();
                 agreed.four_octet_as = false;
                 agreed.graceful_restart = None;
+                agreed.extended_messages = false;
                 (agreed.route_refresh, agreed.enhanced_refresh) = (false, false);
             },
         },

@@ -158,6 +158,28 @@ fn nothing_goes_before_deletes_are_allowed() {
     assert_eq!(lab.routes(210), ["10.9.1.0/26 via 10.0.0.3"]);
 }
 
+/// While a peer is not heard out, what this run has learned and lost goes; what was there before it stays.
+#[test]
+fn what_this_run_put_there_goes_before_deletes_are_allowed() {
+    let mut lab = Lab::new();
+    lab.reconciler = KernelReconciler::new(OURS);
+    lab.kernel.add(&route("10.9.1.0/26", 210, &["10.0.0.2"]), AddMode::Exclusive).unwrap();
+    lab.reconciler.on_kernel_changed(&lab.kernel.state(), &Delta::full());
+    for text in [V4, V6] {
+        lab.want(text, &[if text == V4 { "10.0.0.2" } else { "fd00::2" }]);
+    }
+    assert_eq!(lab.write(), 2);
+    lab.read_back(&[V4, V6]);
+    assert_eq!(lab.write(), 0);
+    for text in [V4, V6] {
+        lab.want(text, &[]);
+    }
+    assert_eq!(lab.write(), 2, "withdrawn");
+    lab.read_back(&[V4, V6]);
+    lab.write();
+    assert_eq!(lab.routes(210), ["10.9.1.0/26 via 10.0.0.2"]);
+}
+
 /// Peers tell what they know one after the other.
 #[test]
 fn leftovers_lose_no_next_hop_before_deletes_are_allowed() {

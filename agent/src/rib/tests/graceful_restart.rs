@@ -129,3 +129,20 @@ fn refreshes_without_an_end_do_not_pile_up_paths() {
     }
     assert_eq!(lab.counts(1).accepted, 4);
 }
+
+/// A session that we reset: the peer has preserved nothing, because it has not restarted.
+#[test]
+fn a_reset_of_ours_leaves_the_paths_until_they_were_sent_again() {
+    let mut lab = Lab::up();
+    lab.announce(1, 0, &[A, B], "10.0.0.11");
+    lab.end_of_rib(1);
+    let retain = vec![(Family::Ipv4, super::super::model::UNTIL_SENT_AGAIN)];
+    assert_eq!(lab.handle(RibEvent::PeerDown { peer: peer(1), retain, deliberate: false }), [""; 0]);
+    assert_eq!(lab.comes_back(1, false), [""; 0], "its F bit says nothing about a reset");
+    lab.announce(1, 0, &[A], "10.0.0.11");
+    assert_eq!(lab.end_of_rib(1), [B]);
+
+    let retain = vec![(Family::Ipv4, super::super::model::UNTIL_SENT_AGAIN)];
+    lab.handle(RibEvent::PeerDown { peer: peer(1), retain, deliberate: false });
+    assert_eq!(lab.wait(STALE_TIME), [A], "not for ever");
+}

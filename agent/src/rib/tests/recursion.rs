@@ -90,11 +90,7 @@ fn routes_that_lead_back_to_themselves_lead_nowhere() {
     lab.ways(&[("10.0.34.7", Way::Nowhere)]);
     assert_eq!(lab.next_hops(A), [""; 0]);
     let lost: Vec<String> = lab.rib.unreachable().keys().map(ToString::to_string).collect();
-    assert_eq!(
-        lost,
-        ["10.0.33.1", "10.0.34.1", "10.0.34.7"].map(str::to_owned)[1..],
-        "those that are announced"
-    );
+    assert_eq!(lost, ["10.0.33.1", "10.0.34.1", "10.0.34.7"]);
     lab.announce(1, 0, &["10.0.33.0/24"], "10.0.0.3");
     assert_eq!(lab.next_hops(A), ["10.0.0.3"], "and back");
 }

@@ -56,7 +56,7 @@ fn a_reset_keeps_the_routes_and_dials_at_once() {
     let (mut bench, id) = up(settings());
     let actions = bench.event(Event::AdminReset("again".to_owned()));
     assert_eq!(&sent(&actions, id).expect("told")[..], b"\x06\x04\x05again");
-    let kept = [Family::Ipv4, Family::Ipv6].map(|family| (family, settings().stale_time));
+    let kept = [Family::Ipv4, Family::Ipv6].map(|family| (family, UNTIL_SENT_AGAIN));
     assert_eq!((retained(&actions), deliberate(&actions)), (Some(kept.to_vec()), Some(false)));
     assert_eq!(actions.last(), Some(&Action::Dial));
     assert_eq!(bench.fsm.state(), State::Connect);
