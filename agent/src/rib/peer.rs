@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
-
 use super::PeerCounts;
 use super::adj_in::{AdjIn, Limits};
 use super::limit::{PrefixLimit, Watch};
@@ -12,6 +10,7 @@ use super::model::{PeerInfo, UNTIL_SENT_AGAIN};
 use super::policy::Policy;
 use crate::config::model::{Bgp, NextHopPeer, Peer};
 use crate::netlink::model::Family;
+use crate::prefix_map::PrefixSet;
 
 /// What the RIB is told about a peer by the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,8 +104,8 @@ impl PeerState {
 
     /// The session is Established. Stale paths of families that the peer did not preserve, or that
     /// are no longer negotiated, go at once (RFC 4724 §4.2); the prefixes to select anew.
-    pub fn up(&mut self, session: PeerInfo) -> BTreeSet<IpNet> {
-        let mut touched = BTreeSet::new();
+    pub fn up(&mut self, session: PeerInfo) -> PrefixSet {
+        let mut touched = PrefixSet::new();
         for family in [Family::Ipv4, Family::Ipv6] {
             let kept = session.families.contains(&family) && session.forwarding_preserved.contains(&family);
             match self.stale_until.get_mut(&family) {
@@ -116,7 +115,7 @@ impl PeerState {
                 Some(until) if until.kept && session.families.contains(&family) => {}
                 _ => {
                     self.stale_until.remove(&family);
-                    touched.append(&mut self.adj_in.remove_family(family));
+                    touched.append(&self.adj_in.remove_family(family));
                 }
             }
         }
@@ -134,15 +133,15 @@ impl PeerState {
 
     /// The session is gone. Paths of the families in `retain` stay as stale ones; what was stale
     /// before goes, lest a peer that restarts again and again keeps it for ever (RFC 4724 §4.2).
-    pub fn down(&mut self, retain: &[(Family, Duration)], now: Instant) -> BTreeSet<IpNet> {
+    pub fn down(&mut self, retain: &[(Family, Duration)], now: Instant) -> PrefixSet {
         self.up = false;
         self.watch.session_changed();
         self.end_of_rib.clear();
-        let mut touched = BTreeSet::new();
+        let mut touched = PrefixSet::new();
         for family in [Family::Ipv4, Family::Ipv6] {
             let restart_time = retain.iter().find(|(f, _)| *f == family).map(|(_, time)| *time);
             if let Some(restart_time) = restart_time {
-                touched.append(&mut self.adj_in.remove_where(family, |path| path.stale));
+                touched.append(&self.adj_in.remove_where(family, |path| path.stale));
                 self.adj_in.mark_stale(family);
                 let bound = now + self.config.stale_time;
                 let ours = restart_time == UNTIL_SENT_AGAIN;
@@ -151,7 +150,7 @@ impl PeerState {
                 self.stale_until.insert(family, until);
             } else {
                 self.stale_until.remove(&family);
-                touched.append(&mut self.adj_in.remove_family(family));
+                touched.append(&self.adj_in.remove_family(family));
             }
         }
         touched
@@ -209,24 +208,24 @@ impl PeerState {
 
     /// The peer has sent all of the family: what is still stale goes, unless it is the last that was known
     /// ([`Self::release_kept`]).
-    pub fn end_of_rib(&mut self, family: Family) -> BTreeSet<IpNet> {
+    pub fn end_of_rib(&mut self, family: Family) -> PrefixSet {
         self.end_of_rib.insert(family);
         self.note_synced();
         if self.stale_until.get(&family).is_some_and(|until| until.kept) {
-            return BTreeSet::new();
+            return PrefixSet::new();
         }
         self.stale_until.remove(&family);
         self.adj_in.remove_where(family, |path| path.stale)
     }
 
     /// Sweeps the families whose time is over.
-    pub fn tick(&mut self, now: Instant) -> BTreeSet<IpNet> {
+    pub fn tick(&mut self, now: Instant) -> PrefixSet {
         let due: Vec<Family> =
             self.stale_until.iter().filter(|(_, until)| until.deadline <= now).map(|(f, _)| *f).collect();
-        let mut touched = BTreeSet::new();
+        let mut touched = PrefixSet::new();
         for family in due {
             self.stale_until.remove(&family);
-            touched.append(&mut self.adj_in.remove_where(family, |path| path.stale));
+            touched.append(&self.adj_in.remove_where(family, |path| path.stale));
         }
         touched
     }
