@@ -114,7 +114,7 @@ impl<V> PrefixMap<V> {
     }
 
     /// The prefix and all longer ones inside of it, as far as they are in the map, in order.
-    pub fn inside(&self, prefix: &IpNet) -> impl Iterator<Item = (IpNet, &V)> {
+    pub fn inside<'a>(&'a self, prefix: &IpNet) -> impl Iterator<Item = (IpNet, &'a V)> + use<'a, V> {
         let (ipv4, ipv6) = match prefix {
             IpNet::V4(net) => (Some(key4(*net)), None),
             IpNet::V6(net) => (None, Some(key6(*net))),
@@ -134,8 +134,8 @@ impl<V> PrefixMap<V> {
     }
 
     /// All prefixes in the map that cover this one, itself included, longest first.
-    pub fn covering(&self, prefix: &IpNet) -> impl Iterator<Item = (IpNet, &V)> {
-        let next = |(found, _): &(IpNet, &V)| self.longest_cover(&found.supernet()?);
+    pub fn covering<'a>(&'a self, prefix: &IpNet) -> impl Iterator<Item = (IpNet, &'a V)> + use<'a, V> {
+        let next = |(found, _): &(IpNet, &'a V)| self.longest_cover(&found.supernet()?);
         iter::successors(self.longest_cover(prefix), next)
     }
 }

@@ -14,9 +14,8 @@ use underpass_common::own::own_bits;
 
 use super::model::OwnFilter;
 use super::rules::is_default;
-use crate::netlink::model::{
-    Delta, Family, RouteKey, RouteType, Rule, State, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN,
-};
+use super::table::routes_to;
+use crate::netlink::model::{Delta, Family, RouteType, Rule, State, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
 
 /// Ranges that the program leaves to the kernel before it asks for anything.
 const NEVER_SOURCES: [Ipv4Net; 4] = [
@@ -62,7 +61,7 @@ impl Own {
         delta
             .prefixes
             .iter()
-            .fold(addresses, |changed, &prefix| self.refresh_routes(prefix, state) || changed)
+            .fold(addresses, |changed, prefix| self.refresh_routes(*prefix, state) || changed)
     }
 
     fn refresh_addresses(&mut self, state: &State) -> bool {
@@ -76,12 +75,8 @@ impl Own {
 
     fn refresh_routes(&mut self, prefix: IpNet, state: &State) -> bool {
         let IpNet::V4(net) = prefix else { return false };
-        let refused = TABLES.iter().any(|&table| {
-            let first = RouteKey { table, prefix, tos: 0, metric: 0 };
-            let last = RouteKey { tos: u8::MAX, metric: u32::MAX, ..first };
-            let routes = state.routes.range(first..=last).flat_map(|(_, routes)| routes);
-            routes.into_iter().any(|route| is_refused(route.kind))
-        });
+        let refused =
+            TABLES.iter().any(|&table| routes_to(table, prefix, state).any(|route| is_refused(route.kind)));
         if refused { self.routes.insert(net) } else { self.routes.remove(&net) }
     }
 

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-use prefix_trie::joint::map::JointPrefixMap;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::intern::Interner;
 use crate::netlink::model::{IfIndex, Route, RouteKey, RouteNextHop, RouteType, State};
+use crate::prefix_map::PrefixMap;
 
 /// A usable next hop of a route.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,7 +51,7 @@ pub enum Answer {
 /// The answers of one table, both families.
 #[derive(Debug, Default)]
 pub struct Table {
-    answers: JointPrefixMap<IpNet, Arc<Answer>>,
+    answers: PrefixMap<Arc<Answer>>,
     shared: Interner<Answer>,
 }
 
@@ -59,14 +59,7 @@ impl Table {
     /// Reads a table from the kernel's state.
     pub fn new(id: u32, state: &State) -> Self {
         let mut table = Self::default();
-        let from = state.routes.range(first_key(id, IpNet::V4("0.0.0.0/0".parse().expect("a prefix")))..);
-        let mut prefixes = from
-            .map(|(key, _)| key)
-            .take_while(|key| key.table == id)
-            .map(|key| key.prefix)
-            .collect::<Vec<_>>();
-        prefixes.dedup();
-        for prefix in prefixes {
+        for prefix in prefixes_of(id, state) {
             table.refresh(id, prefix, state);
         }
         table
@@ -74,22 +67,22 @@ impl Table {
 
     /// Reads one prefix again. Gives whether its answer changed.
     pub fn refresh(&mut self, id: u32, prefix: IpNet, state: &State) -> bool {
-        let key = first_key(id, prefix);
-        let last = RouteKey { tos: u8::MAX, metric: u32::MAX, ..key };
-        let answer = choose(prefix, state.routes.range(key..=last).flat_map(|(_, routes)| routes));
-        if self.answers.get(&prefix).map(Arc::as_ref) == answer.as_ref() {
-            return false;
-        }
-        match answer {
-            Some(answer) => self.answers.insert(prefix, self.shared.share(&answer)),
-            None => self.answers.remove(&prefix),
+        let Some(answer) = choose(prefix, routes_to(id, prefix, state)) else {
+            return self.answers.remove(&prefix).is_some();
         };
+        match self.answers.get_mut(&prefix) {
+            Some(known) if **known == answer => return false,
+            Some(known) => *known = self.shared.share(&answer),
+            None => {
+                self.answers.insert(prefix, self.shared.share(&answer));
+            }
+        }
         true
     }
 
     /// The answer of the longest prefix that covers all of `prefix`, with that prefix's length.
     pub fn lookup(&self, prefix: &IpNet) -> Option<(u8, &Answer)> {
-        self.answers.get_lpm(prefix).map(|(found, answer)| (found.prefix_len(), answer.as_ref()))
+        self.answers.longest_cover(prefix).map(|(found, answer)| (found.prefix_len(), answer.as_ref()))
     }
 
     /// Whether the table has an answer for exactly this prefix.
@@ -97,9 +90,14 @@ impl Table {
         self.answers.contains_key(prefix)
     }
 
-    /// All prefixes with an answer.
+    /// All prefixes with an answer, in order.
     pub fn prefixes(&self) -> impl Iterator<Item = IpNet> + '_ {
-        self.answers.iter().map(|(prefix, _)| prefix)
+        self.answers.keys()
+    }
+
+    /// The prefix and longer ones inside of it, as far as they have an answer, in order.
+    pub fn inside<'a>(&'a self, prefix: &IpNet) -> impl Iterator<Item = IpNet> + use<'a> {
+        self.answers.inside(prefix).map(|(prefix, _)| prefix)
     }
 
     /// The prefixes whose route leaves by `ifindex`.
@@ -113,8 +111,19 @@ impl Table {
     }
 }
 
-const fn first_key(table: u32, prefix: IpNet) -> RouteKey {
-    RouteKey { table, prefix, tos: 0, metric: 0 }
+/// The routes to one prefix of one table, by TOS, metric and then in the kernel's order.
+pub fn routes_to(table: u32, prefix: IpNet, state: &State) -> impl Iterator<Item = &Route> {
+    let first = RouteKey { table, prefix, tos: 0, metric: 0 };
+    let last = RouteKey { tos: u8::MAX, metric: u32::MAX, ..first };
+    state.routes.range(first..=last).flat_map(|(_, routes)| routes)
+}
+
+/// The prefixes of one table that have a route, in order.
+fn prefixes_of(table: u32, state: &State) -> impl Iterator<Item = IpNet> {
+    let first = RouteKey { table, prefix: IpNet::V4(Ipv4Net::default()), tos: 0, metric: 0 };
+    let keys = state.routes.range(first..).map(|(key, _)| key).take_while(move |key| key.table == table);
+    let mut before = None;
+    keys.map(|key| key.prefix).filter(move |prefix| before.replace(*prefix) != Some(*prefix))
 }
 
 /// The kernel's choice among the routes to one prefix of one table, which come by TOS, metric and
