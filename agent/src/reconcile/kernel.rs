@@ -115,11 +115,11 @@ impl KernelReconciler {
     /// The kernel's state changed. Looks again at the prefixes whose routes did, and at all when links
     /// or addresses did: other next hops may be on-link now.
     pub fn on_kernel_changed(&mut self, state: &State, delta: &Delta) {
-        for prefix in &delta.prefixes {
-            if let Some(entry) = self.entries.get_mut(prefix) {
-                enqueue(&mut self.queue, *prefix, entry);
+        for prefix in delta.prefixes.iter() {
+            if let Some(entry) = self.entries.get_mut(&prefix) {
+                enqueue(&mut self.queue, prefix, entry);
             } else if self.has_ours(state, prefix) {
-                self.look_at(*prefix);
+                self.look_at(prefix);
             }
         }
         if delta.full {
@@ -247,8 +247,8 @@ impl KernelReconciler {
     }
 
     /// Whether a prefix has a route of ours.
-    fn has_ours(&self, state: &State, prefix: &IpNet) -> bool {
-        state.routes.to(self.ownership.table, *prefix).any(|route| self.ownership.is_ours(&route))
+    fn has_ours(&self, state: &State, prefix: IpNet) -> bool {
+        state.routes.to(self.ownership.table, prefix).any(|route| self.ownership.is_ours(&route))
     }
 
     fn look_at(&mut self, prefix: IpNet) {
