@@ -26,6 +26,7 @@
 //! A refused operation keeps the kernel's words and is tried again with growing pauses, and at once when
 //! links or addresses change. A route of somebody else with the same key keeps ours out.
 
+mod deadlines;
 mod entry;
 pub mod memory;
 pub mod op;
@@ -33,13 +34,14 @@ pub mod plan;
 pub mod retry;
 pub mod status;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tracing::{info, warn};
 
+use self::deadlines::Deadlines;
 use self::entry::{Entry, ReadBack};
 pub use self::op::{Op, OwnRoute, Ownership, RouteError, RouteTarget};
 use self::plan::{Known, PrefixPlan, plan_by};
@@ -61,8 +63,7 @@ pub struct KernelReconciler {
     entries: PrefixMap<Entry>,
     /// Prefixes to look at, each once: those whose entry is `queued`.
     queue: VecDeque<IpNet>,
-    /// When prefixes have to be looked at again. May name some whose deadline has moved since.
-    deadlines: BTreeMap<Instant, Vec<IpNet>>,
+    deadlines: Deadlines,
     counts: StatusCounts,
     repairs: u64,
 }
@@ -75,7 +76,7 @@ impl KernelReconciler {
             may_delete: false,
             entries: PrefixMap::new(),
             queue: VecDeque::new(),
-            deadlines: BTreeMap::new(),
+            deadlines: Deadlines::default(),
             counts: StatusCounts::default(),
             repairs: 0,
         }
@@ -179,9 +180,10 @@ impl KernelReconciler {
                     }
                 }
                 Err(error) => {
+                    let due = entry.deadline();
                     entry.take_awaiting();
                     entry.failed(now);
-                    note_deadline(&mut self.deadlines, op.prefix(), entry);
+                    self.deadlines.change(op.prefix(), due, entry.deadline());
                     let status = RouteStatus::Error(error.message.clone());
                     if *entry.status() != status {
                         entry.set_status(status);
@@ -191,9 +193,7 @@ impl KernelReconciler {
             }
             self.counts.replace(before, entry.counts());
         }
-        if !awaited.is_empty() {
-            self.deadlines.entry(now + READ_BACK_TIME).or_default().append(&mut awaited);
-        }
+        self.deadlines.add(now + READ_BACK_TIME, &mut awaited);
         if let Some(first) = failed.first() {
             warn!(routes = failed.len(), first = %first, "the kernel refused routes, trying again later");
         }
@@ -201,8 +201,8 @@ impl KernelReconciler {
 
     /// Looks again at what is due by `now`; call before [`Self::next_ops`].
     pub fn tick(&mut self, now: Instant) {
-        while let Some(first) = self.deadlines.first_entry().filter(|first| *first.key() <= now) {
-            for prefix in first.remove() {
+        while let Some(due) = self.deadlines.take_due(now) {
+            for prefix in due {
                 let entry = self.entries.get_mut(&prefix);
                 if let Some(entry) = entry.filter(|entry| entry.deadline().is_some_and(|at| at <= now)) {
                     enqueue(&mut self.queue, prefix, entry);
@@ -213,17 +213,7 @@ impl KernelReconciler {
 
     /// When [`Self::tick`] has something to do next. Forgets deadlines that have moved.
     pub fn next_deadline(&mut self) -> Option<Instant> {
-        while let Some(mut first) = self.deadlines.first_entry() {
-            let at = *first.key();
-            while let Some(prefix) = first.get().last() {
-                if self.entries.get(prefix).and_then(Entry::deadline) == Some(at) {
-                    return Some(at);
-                }
-                first.get_mut().pop();
-            }
-            first.remove();
-        }
-        None
+        self.deadlines.next(|prefix| self.entries.get(prefix).and_then(Entry::deadline))
     }
 
     /// Whether something is to be looked at by [`Self::next_ops`] right now.
@@ -268,11 +258,11 @@ impl KernelReconciler {
         entry.queued = false;
         // What this run put there is no leftover: it goes when the RIB says so, complete or not.
         let may_delete = self.may_delete || entry.confirmed;
-        let before = entry.counts();
+        let (before, due) = (entry.counts(), entry.deadline());
         let mut planner = Planner { prefix, known, ownership: self.ownership, may_delete };
         let step = planner.next(entry, now);
         self.counts.replace(before, entry.counts());
-        note_deadline(&mut self.deadlines, prefix, entry);
+        self.deadlines.change(prefix, due, entry.deadline());
         match step {
             Step::Wait => None,
             Step::Operate(op) => Some(op),
@@ -294,12 +284,6 @@ impl KernelReconciler {
 fn enqueue(queue: &mut VecDeque<IpNet>, prefix: IpNet, entry: &mut Entry) {
     if !std::mem::replace(&mut entry.queued, true) {
         queue.push_back(prefix);
-    }
-}
-
-fn note_deadline(deadlines: &mut BTreeMap<Instant, Vec<IpNet>>, prefix: IpNet, entry: &Entry) {
-    if let Some(at) = entry.deadline() {
-        deadlines.entry(at).or_default().push(prefix);
     }
 }
 
