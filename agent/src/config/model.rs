@@ -33,6 +33,26 @@ pub struct Config {
     pub kernel: Kernel,
 }
 
+impl Config {
+    /// This configuration with what a running agent can take on of another one. What needs a restart stays,
+    /// and differs again when the two are compared.
+    #[must_use]
+    pub fn take_on(&self, new: &Self) -> Self {
+        Self {
+            agent: self.agent.clone(),
+            log: self.log.clone(),
+            datapath: in_both(self.datapath.as_ref(), new.datapath.as_ref()),
+            bgp: in_both(self.bgp.as_ref(), new.bgp.as_ref()),
+            kernel: Kernel { flush_on_stop: new.kernel.flush_on_stop, ..self.kernel.clone() },
+        }
+    }
+}
+
+/// The new section where both have one; else it stays as it is, missing or not.
+fn in_both<T: Clone>(old: Option<&T>, new: Option<&T>) -> Option<T> {
+    old.map(|old| new.unwrap_or(old).clone())
+}
+
 /// `[agent]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {

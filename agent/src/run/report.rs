@@ -17,7 +17,7 @@ use crate::netlink::model::Family;
 
 impl Agent {
     pub(super) fn status(&mut self) -> Status {
-        let mut problems = self.problems.clone();
+        let mut problems: Vec<String> = self.no_fast_path.iter().cloned().collect();
         let resyncs = self.monitor.resyncs();
         let datapath =
             self.forwarding.as_mut().map(|forwarding| datapath_status(forwarding, resyncs, &mut problems));

@@ -163,16 +163,20 @@ impl Routing {
         }
     }
 
-    /// Takes on another configuration; what could not be done, in words. Nothing is changed when a password
-    /// cannot be read or an address not be listened on.
+    /// Looks whether another configuration can be taken on, and listens where it says.
     ///
     /// # Errors
-    /// Why nothing was changed.
-    pub fn reload(&mut self, config: &Config, new: &Bgp, diff: &Diff) -> Result<Vec<String>, StartError> {
+    /// Why nothing was changed: a password cannot be read or an address not be listened on.
+    pub fn prepare(&mut self, new: &Bgp) -> Result<(), StartError> {
         Speaker::check(new)?;
-        if diff.listen {
+        if self.config.listen != new.listen {
             self.speaker.listen_on(&new.listen)?;
         }
+        Ok(())
+    }
+
+    /// Takes on another configuration, after [`Self::prepare`]; what could not be done, in words.
+    pub fn reload(&mut self, config: &Config, new: &Bgp, diff: &Diff) -> Vec<String> {
         let mut problems = Vec::new();
         for change in &diff.peers {
             if let Err(problem) = self.reload_peer(new, change) {
@@ -190,7 +194,7 @@ impl Routing {
                 self.ask_again(change.peer);
             }
         }
-        Ok(problems)
+        problems
     }
 
     fn reload_peer(&mut self, new: &Bgp, change: &PeerDiff) -> Result<(), ReconfigureError> {
