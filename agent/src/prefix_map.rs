@@ -1,10 +1,16 @@
 //! A map from prefixes in the order of [`IpNet`], for tables of a million: keys are numbers, which take less room
 //! than an [`IpNet`] and are compared in one instruction.
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+mod key;
+mod set;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::collections::BTreeMap;
+use std::iter;
+
+use ipnet::IpNet;
+
+use self::key::{Key, key4, key6, prefix4, prefix6};
+pub use self::set::PrefixSet;
 
 /// A map from prefixes, host bits zero, to `V`, sorted as [`IpNet`]s are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,29 +109,67 @@ impl<V> PrefixMap<V> {
     pub fn keys(&self) -> impl Iterator<Item = IpNet> {
         self.iter().map(|(prefix, _)| prefix)
     }
+
+    /// The prefix and all longer ones inside of it, as far as they are in the map, in order.
+    pub fn inside(&self, prefix: &IpNet) -> impl Iterator<Item = (IpNet, &V)> {
+        let (ipv4, ipv6) = match prefix {
+            IpNet::V4(net) => (Some(key4(*net)), None),
+            IpNet::V6(net) => (None, Some(key6(*net))),
+        };
+        let ipv4 = ipv4.map(|key| self.ipv4.range(key..=key.last_inside())).into_iter().flatten();
+        let ipv6 = ipv6.map(|key| self.ipv6.range(key..=key.last_inside())).into_iter().flatten();
+        let ipv6 = ipv6.map(|(key, value)| (prefix6(*key), value));
+        ipv4.map(|(key, value)| (prefix4(*key), value)).chain(ipv6)
+    }
+
+    /// The longest prefix in the map that covers all of this one, itself included.
+    pub fn longest_cover(&self, prefix: &IpNet) -> Option<(IpNet, &V)> {
+        match prefix {
+            IpNet::V4(net) => cover(&self.ipv4, key4(*net)).map(|(key, value)| (prefix4(key), value)),
+            IpNet::V6(net) => cover(&self.ipv6, key6(*net)).map(|(key, value)| (prefix6(key), value)),
+        }
+    }
+
+    /// All prefixes in the map that cover this one, itself included, longest first.
+    pub fn covering(&self, prefix: &IpNet) -> impl Iterator<Item = (IpNet, &V)> {
+        let next = |(found, _): &(IpNet, &V)| self.longest_cover(&found.supernet()?);
+        iter::successors(self.longest_cover(prefix), next)
+    }
 }
 
-const fn key4(net: Ipv4Net) -> u64 {
-    (net.addr().to_bits() as u64) << 8 | net.prefix_len() as u64
+impl<V> FromIterator<(IpNet, V)> for PrefixMap<V> {
+    /// Takes less time and room than insertions one by one; of equal prefixes the last one counts.
+    fn from_iter<I: IntoIterator<Item = (IpNet, V)>>(entries: I) -> Self {
+        let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
+        for (prefix, value) in entries {
+            match prefix {
+                IpNet::V4(net) => ipv4.push((key4(net), value)),
+                IpNet::V6(net) => ipv6.push((key6(net), value)),
+            }
+        }
+        Self { ipv4: ipv4.into_iter().collect(), ipv6: ipv6.into_iter().collect() }
+    }
 }
 
-const fn key6(net: Ipv6Net) -> (u128, u8) {
-    (net.addr().to_bits(), net.prefix_len())
-}
-
-/// What [`key4`] was made of.
-fn prefix4(key: u64) -> IpNet {
-    let [.., a, b, c, d, length] = key.to_be_bytes();
-    IpNet::V4(Ipv4Net::new(Ipv4Addr::new(a, b, c, d), length).unwrap_or_default())
-}
-
-/// What [`key6`] was made of.
-fn prefix6((address, length): (u128, u8)) -> IpNet {
-    IpNet::V6(Ipv6Net::new(Ipv6Addr::from_bits(address), length).unwrap_or_default())
+/// The longest prefix that covers all of `prefix`.
+fn cover<K: Key, V>(map: &BTreeMap<K, V>, prefix: K) -> Option<(K, &V)> {
+    let mut bound = prefix;
+    while let Some((found, value)) = map.range(..=bound).next_back() {
+        // What covers the prefix and comes no later covers the one that was found, too.
+        let shared = found.common(prefix);
+        if found.length() <= shared {
+            return Some((*found, value));
+        }
+        bound = prefix.cut(shared);
+    }
+    None
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use ipnet::{Ipv4Net, Ipv6Net};
     use proptest::prelude::*;
 
     use super::*;
@@ -138,6 +182,17 @@ mod tests {
             IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from_bits(address), length).trunc())
         });
         prop_oneof![ipv4, ipv6]
+    }
+
+    /// Prefixes that cover each other often.
+    fn nested() -> impl Strategy<Value = IpNet> {
+        let ipv4 = (0..16_u32, 0..=32_u8).prop_map(|(bits, length)| {
+            IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::from_bits(bits << 30 | bits >> 2), length).trunc())
+        });
+        let ipv6 = (0..16_u128, 0..=128_u8).prop_map(|(bits, length)| {
+            IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from_bits(bits << 126 | bits >> 2), length).trunc())
+        });
+        prop_oneof![3 => ipv4, 2 => ipv6, 1 => prefixes()]
     }
 
     proptest! {
@@ -164,6 +219,25 @@ mod tests {
             map.retain(|_, value| *value > 100);
             model.retain(|_, value| *value > 100);
             prop_assert_eq!(map.keys().collect::<Vec<_>>(), model.keys().copied().collect::<Vec<_>>());
+            prop_assert_eq!(map, model.into_iter().collect());
+        }
+
+        /// What covers a prefix, and what lies in it, as a look at all prefixes finds it.
+        #[test]
+        fn covers_and_insides(
+            held in prop::collection::btree_map(nested(), any::<u8>(), 0..60),
+            asked in prop::collection::vec(nested(), 1..20),
+        ) {
+            let map: PrefixMap<u8> = held.clone().into_iter().collect();
+            for prefix in &asked {
+                let all = || held.iter().map(|(prefix, value)| (*prefix, value));
+                let mut covering: Vec<_> = all().filter(|(found, _)| found.contains(prefix)).collect();
+                covering.reverse();
+                prop_assert_eq!(map.longest_cover(prefix), covering.first().copied(), "{}", prefix);
+                prop_assert_eq!(map.covering(prefix).collect::<Vec<_>>(), covering, "{}", prefix);
+                let inside: Vec<_> = all().filter(|(found, _)| prefix.contains(found)).collect();
+                prop_assert_eq!(map.inside(prefix).collect::<Vec<_>>(), inside, "{}", prefix);
+            }
         }
     }
 
