@@ -22,7 +22,7 @@ use super::status::State;
 use super::timers::{BackOff, Jitter};
 use super::wire::{self, RefreshKind};
 use crate::netlink::model::Family;
-use crate::rib::model::{RibEvent, UNTIL_SENT_AGAIN};
+use crate::rib::model::{Loss, RibEvent};
 
 pub use action::Action;
 pub use cause::Cause;
@@ -390,18 +390,15 @@ impl Fsm {
         if now.duration_since(connection.since) >= STABLE {
             self.error_pause.reset();
         }
-        let stale_time = self.settings.stale_time;
-        let retain = match (cause, &connection.negotiated) {
-            (Cause::AdminReset(_), Some(negotiated)) => {
-                negotiated.families.iter().map(|family| (*family, UNTIL_SENT_AGAIN)).collect()
-            }
+        let loss = match (cause, &connection.negotiated) {
+            (cause, _) if cause.is_final() => Loss::Final,
+            (Cause::AdminReset(_), Some(negotiated)) => Loss::Reset(negotiated.families.clone()),
             (cause, Some(negotiated)) if cause.may_be_restart(negotiated.notification_is_restart()) => {
-                negotiated.retain(stale_time)
+                Loss::Lost(negotiated.retain(self.settings.stale_time))
             }
-            _ => Vec::new(),
+            _ => Loss::Lost(Vec::new()),
         };
-        let deliberate = cause.is_final();
-        out.push(Action::Rib(RibEvent::PeerDown { peer: self.settings.peer, retain, deliberate }));
+        out.push(Action::Rib(RibEvent::PeerDown { peer: self.settings.peer, loss }));
     }
 
     fn note(&mut self, established: bool, cause: Cause, out: &mut Vec<Action>) {

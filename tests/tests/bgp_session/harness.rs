@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use underpass::bgp::{SessionStatus, ShutdownKind, Speaker};
 use underpass::config::model::{Bgp, Peer};
 use underpass::netlink::model::Family;
-use underpass::rib::model::{Nlri, PeerInfo, RibEvent};
+use underpass::rib::model::{Loss, Nlri, PeerInfo, RibEvent};
 use underpass_tests::fake_peer::{FakePeer, Listening, Open, PATIENCE};
 
 pub const OUR_AS: u32 = 64512;
@@ -124,8 +124,8 @@ impl Agent {
 
     pub fn peer_down(&mut self) -> Vec<(Family, Duration)> {
         match self.event() {
-            RibEvent::PeerDown { retain, .. } => retain,
-            other => panic!("expected PeerDown, got {other:?}"),
+            RibEvent::PeerDown { loss: Loss::Lost(retain), .. } => retain,
+            other => panic!("expected a loss, got {other:?}"),
         }
     }
 
