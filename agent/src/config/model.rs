@@ -46,6 +46,11 @@ impl Config {
             kernel: Kernel { flush_on_stop: new.kernel.flush_on_stop, ..self.kernel.clone() },
         }
     }
+
+    /// `datapath.service_ranges`; none without `[datapath]`.
+    pub fn service_ranges(&self) -> &[IpNet] {
+        self.datapath.as_ref().map_or(&[][..], |datapath| &datapath.service_ranges)
+    }
 }
 
 /// The new section where both have one; else it stays as it is, missing or not.
@@ -200,6 +205,21 @@ impl Bgp {
             maximum_paths_ibgp: None,
             keep_last_known: Duration::from_hours(1),
         }
+    }
+
+    /// Our AS on the session with a peer.
+    pub fn local_as_of(&self, peer: &Peer) -> u32 {
+        peer.local_as.unwrap_or(self.local_as)
+    }
+
+    /// Our BGP identifier on the session with a peer.
+    pub fn router_id_of(&self, peer: &Peer) -> Ipv4Addr {
+        peer.router_id.unwrap_or(self.router_id)
+    }
+
+    /// Whether a peer is of another AS than ours on the session with it.
+    pub fn is_external(&self, peer: &Peer) -> bool {
+        peer.remote_as != self.local_as_of(peer)
     }
 }
 

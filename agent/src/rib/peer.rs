@@ -32,8 +32,7 @@ pub struct PeerConfig {
 impl PeerConfig {
     /// What a configuration says about one of its peers.
     pub fn new(bgp: &Bgp, peer: &Peer) -> Self {
-        let external = peer.remote_as != peer.local_as.unwrap_or(bgp.local_as);
-        let keeps = peer.keep_last_known.unwrap_or(!external);
+        let keeps = peer.keep_last_known.unwrap_or(!bgp.is_external(peer));
         Self {
             limit: PrefixLimit::from(peer),
             stale_time: peer.stale_time,

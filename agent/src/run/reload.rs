@@ -132,7 +132,7 @@ fn describe(diff: &Diff, needs_restart: Vec<&'static str>) -> Reloaded {
 
 /// The RIB has something new that is no peer's.
 fn changes_selection(diff: &Diff) -> bool {
-    diff.peers.iter().all(|peer| matches!(peer.fate, Fate::Changed { depth: Depth::None, .. }))
+    diff.peers.iter().all(PeerDiff::is_unchanged)
 }
 
 fn describe_peer(peer: &PeerDiff) -> Option<ReloadedChange> {

@@ -78,7 +78,7 @@ impl Routing {
         let mut routing = Self {
             config: bgp.clone(),
             writing: Writing::start(RouteWriter::new()?),
-            rib: Rib::new(RibConfig::new(bgp, service_ranges(config)), own(state), now),
+            rib: Rib::new(RibConfig::new(bgp, config.service_ranges()), own(state), now),
             reconciler: KernelReconciler::new(Ownership::from(&config.kernel)),
             speaker: Speaker::start(bgp, sender)?,
             events,
@@ -186,7 +186,7 @@ impl Routing {
         self.speaker.arrange(&new.peers);
         self.config = new.clone();
         if diff.rib {
-            let changed = self.rib.reconfigure(RibConfig::new(new, service_ranges(config)));
+            let changed = self.rib.reconfigure(RibConfig::new(new, config.service_ranges()));
             self.want(changed);
         }
         for change in &diff.peers {
@@ -290,10 +290,6 @@ fn covered(delta: &Delta, address: IpAddr) -> bool {
     let longest = if address.is_ipv4() { 32 } else { 128 };
     let networks = (1..=longest).filter_map(|length| ipnet::IpNet::new(address, length).ok());
     networks.into_iter().any(|network| delta.prefixes.contains(&network.trunc()))
-}
-
-fn service_ranges(config: &Config) -> &[ipnet::IpNet] {
-    config.datapath.as_ref().map_or(&[][..], |datapath| &datapath.service_ranges)
 }
 
 fn own(state: &State) -> Own {
