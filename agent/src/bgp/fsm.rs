@@ -2,11 +2,12 @@
 //!
 //! One machine holds what belongs to the peer (dialling, back-off, counters) and at most two connections: the one
 //! in use and one that collides with it (RFC 4271 §6.8) or replaces it (RFC 4724 §5). `messages` handles what
-//! comes in on a connection, `collision` decides between two.
+//! comes in on a connection, `collision` decides between two, `dial` makes new ones.
 
 mod action;
 mod cause;
 mod collision;
+mod dial;
 mod event;
 mod messages;
 mod operator;
@@ -214,76 +215,6 @@ impl Fsm {
     /// Administratively down.
     pub fn is_down(&self) -> bool {
         self.mode == Mode::Stopped
-    }
-
-    /// Leaves Idle: dials, or waits for the peer.
-    fn run(&mut self, now: Instant, out: &mut Vec<Action>) {
-        self.mode = Mode::Running;
-        if !self.settings.passive && self.connections.is_empty() {
-            self.dial(now, out);
-        }
-    }
-
-    fn dial(&mut self, now: Instant, out: &mut Vec<Action>) {
-        self.dial = Dial::Connecting(now + DIAL_TIMEOUT);
-        out.push(Action::Dial);
-    }
-
-    fn cancel_dial(&mut self, out: &mut Vec<Action>) {
-        if matches!(self.dial, Dial::Connecting(_)) {
-            out.push(Action::CancelDial);
-        }
-        self.dial = Dial::Off;
-    }
-
-    fn dial_failed(&mut self, now: Instant, cause: Cause, out: &mut Vec<Action>) {
-        self.dial = Dial::Off;
-        self.note(false, cause, out);
-        self.dial_later(now);
-    }
-
-    /// Dials again after a pause, if nothing else is there.
-    fn dial_later(&mut self, now: Instant) {
-        if self.mode == Mode::Running && !self.settings.passive && self.connections.is_empty() {
-            self.dial = Dial::Waiting(now + self.dial_pause.next(&mut self.jitter));
-        }
-    }
-
-    fn connected(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        direction: Direction,
-        local: IpAddr,
-        out: &mut Vec<Action>,
-    ) {
-        match direction {
-            Direction::Outgoing if self.mode == Mode::Stopped => return out.push(Action::Close(id)),
-            Direction::Outgoing => self.dial = Dial::Off,
-            Direction::Incoming => {
-                if let Some(refusal) = self.refusal() {
-                    out.extend([Action::Send(id, wire::notification(&refusal)), Action::Close(id)]);
-                    return;
-                }
-                self.drop_older_incoming(out);
-            }
-        }
-        if matches!(self.dial, Dial::Waiting(_)) {
-            self.dial = Dial::Off;
-        }
-        self.mode = Mode::Running;
-        out.push(Action::Send(id, wire::open(&self.settings.open())));
-        self.connections.push(Connection {
-            id,
-            direction,
-            local,
-            phase: Phase::OpenSent,
-            since: now,
-            negotiated: None,
-            hold: Some(now + OPEN_HOLD),
-            keepalive: None,
-            quiet: 0,
-        });
     }
 
     fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
