@@ -437,7 +437,7 @@ fn errors_that_reset_the_session() {
         ("prefix that ends outside", &[], MANDATORY, &[24, 10, 0], 10),
         ("withdrawn prefix length 40", &[40, 1, 2, 3, 4, 5], &[], &[], 10),
         ("MP_REACH_NLRI twice", &[], &[ORIGIN, AS_PATH, MP_REACH, MP_REACH], &[], 1),
-        ("MP_REACH_NLRI of two octets", &[], &[ORIGIN, AS_PATH, &[0x80, 14, 2, 0, 2]], &[], 5),
+        ("MP_REACH_NLRI of two octets", &[], &[ORIGIN, AS_PATH, &[0x80, 14, 2, 0, 2]], &[], 9),
         ("IPv6 prefix length 200", &[], &[ORIGIN, AS_PATH, &[0x80, 15, 5, 0, 2, 1, 200, 1]], &[], 9),
         (
             "a bad attribute, and no prefixes to withdraw (RFC 7606 §5.2)",
