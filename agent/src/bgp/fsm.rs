@@ -91,6 +91,8 @@ pub struct Counters {
     pub treated_as_withdraw: u64,
     /// Attributes left out (RFC 7606).
     pub attributes_discarded: u64,
+    /// Attributes that count for nothing from an external peer.
+    pub attributes_ignored: u64,
     /// Families whose End-of-RIB was seen in this session.
     pub end_of_rib: Vec<Family>,
     /// Last error.

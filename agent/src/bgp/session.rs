@@ -168,6 +168,7 @@ impl Session {
             end_of_rib: counters.end_of_rib,
             treated_as_withdraw: counters.treated_as_withdraw,
             attributes_discarded: counters.attributes_discarded,
+            attributes_ignored: counters.attributes_ignored,
         }
     }
 }

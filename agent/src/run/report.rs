@@ -211,6 +211,7 @@ fn peer_status(session: &SessionStatus, routing: &Routing) -> PeerStatus {
         graceful_restart: session.graceful_restart,
         treated_as_withdraw: session.treated_as_withdraw,
         attributes_discarded: session.attributes_discarded,
+        attributes_ignored: session.attributes_ignored,
         kept_seconds: kept.map(|(_, until)| until.saturating_duration_since(now).as_secs()),
         ..PeerStatus::new(&session.name, session.address, session.remote_as)
     }

@@ -121,6 +121,10 @@ pub struct PeerStatus {
     /// Attributes left out because of an error (RFC 7606), since the start.
     #[serde(default)]
     pub attributes_discarded: u64,
+    /// `LOCAL_PREF`, `ORIGINATOR_ID` and `CLUSTER_LIST` of a peer of another AS, which count for nothing (RFC 7606
+    /// §7.5, §7.9, §7.10), since the start.
+    #[serde(default)]
+    pub attributes_ignored: u64,
     /// Seconds until the paths that are kept as the last known go, at most ([`Self::stale`] counts them).
     #[serde(default)]
     pub kept_seconds: Option<u64>,
@@ -151,6 +155,7 @@ impl PeerStatus {
             graceful_restart: false,
             treated_as_withdraw: 0,
             attributes_discarded: 0,
+            attributes_ignored: 0,
             kept_seconds: None,
             max_prefixes: 0,
             near_max_prefixes: false,

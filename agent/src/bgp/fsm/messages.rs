@@ -153,6 +153,7 @@ impl Fsm {
     fn deliver(&mut self, outcome: update::Outcome, out: &mut Vec<Action>) {
         let counters = &mut self.counters;
         counters.treated_as_withdraw += u64::from(outcome.treated_as_withdraw);
+        counters.attributes_ignored += outcome.ignored;
         if let Some(family) = outcome.end_of_rib
             && !counters.end_of_rib.contains(&family)
         {

@@ -263,6 +263,8 @@ fn well_formed_updates() {
         assert_eq!(outcome.events, case.expected, "{}", case.name);
         assert_eq!(outcome.faults, [], "{}", case.name);
         assert!(!outcome.treated_as_withdraw, "{}", case.name);
+        let ignored = if case.kind.external && case.attributes == EVERY { 3 } else { 0 };
+        assert_eq!(outcome.ignored, ignored, "{}", case.name);
     }
 }
 
