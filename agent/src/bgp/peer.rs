@@ -77,7 +77,7 @@ struct Task {
     view: Arc<Mutex<View>>,
     session: Option<Arc<Negotiated>>,
     shown_error: Option<Cause>,
-    faults_log: Limit,
+    bad_updates_log: Limit,
 }
 
 enum Woken {
@@ -107,7 +107,7 @@ pub async fn run(start: Start) {
         view,
         session: None,
         shown_error: None,
-        faults_log: Limit::default(),
+        bad_updates_log: Limit::default(),
     };
     if enabled {
         task.handle(Event::Start);
@@ -325,11 +325,17 @@ impl Task {
                 self.session = Some(Arc::from(negotiated));
             }
             Action::Ended { established, cause } => self.log_end(established, cause),
-            Action::Fault(fault) => {
-                if let Some(suppressed) = self.faults_log.allow(Instant::now()) {
-                    let disposition = if fault.withdraw { "routes withdrawn" } else { "attribute discarded" };
-                    let error = fault.notification;
-                    tracing::warn!(peer = self.name, %error, disposition, suppressed, "bad UPDATE");
+            Action::BadUpdate(bad) => {
+                if let Some(suppressed) = self.bad_updates_log.allow(Instant::now()) {
+                    tracing::warn!(
+                        peer = self.name,
+                        error = bad.error(),
+                        consequence = bad.consequence(),
+                        prefixes = bad.prefixes(),
+                        suppressed,
+                        octets = bad.message(),
+                        "bad UPDATE"
+                    );
                 }
             }
         }
