@@ -14,9 +14,7 @@ use underpass_common::own::own_bits;
 
 use super::model::OwnFilter;
 use super::rules::is_default;
-use crate::netlink::model::{
-    Delta, Family, RouteKey, RouteType, Rule, State, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN,
-};
+use crate::netlink::model::{Delta, Family, RouteType, Rule, State, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
 
 /// Ranges that the program leaves to the kernel before it asks for anything.
 const NEVER_SOURCES: [Ipv4Net; 4] = [
@@ -44,10 +42,9 @@ impl Own {
         let rules: Vec<&Rule> = state.rules.iter().filter(|rule| rule.family == Family::Ipv4).collect();
         let mut own = Self { default_rules: is_default(&rules), ..Self::default() };
         own.refresh_addresses(state);
-        for (key, routes) in &state.routes {
-            if let IpNet::V4(prefix) = key.prefix
-                && TABLES.contains(&key.table)
-                && routes.iter().any(|route| is_refused(route.kind))
+        for route in state.routes.iter().filter(|route| is_refused(route.kind)) {
+            if let IpNet::V4(prefix) = route.prefix
+                && TABLES.contains(&route.table)
             {
                 own.routes.insert(prefix);
             }
@@ -76,12 +73,8 @@ impl Own {
 
     fn refresh_routes(&mut self, prefix: IpNet, state: &State) -> bool {
         let IpNet::V4(net) = prefix else { return false };
-        let refused = TABLES.iter().any(|&table| {
-            let first = RouteKey { table, prefix, tos: 0, metric: 0 };
-            let last = RouteKey { tos: u8::MAX, metric: u32::MAX, ..first };
-            let routes = state.routes.range(first..=last).flat_map(|(_, routes)| routes);
-            routes.into_iter().any(|route| is_refused(route.kind))
-        });
+        let refused =
+            TABLES.iter().any(|&table| state.routes.to(table, prefix).any(|route| is_refused(route.kind)));
         if refused { self.routes.insert(net) } else { self.routes.remove(&net) }
     }
 

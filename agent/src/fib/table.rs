@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use prefix_trie::joint::map::JointPrefixMap;
 
 use crate::intern::Interner;
-use crate::netlink::model::{IfIndex, Route, RouteKey, RouteNextHop, RouteType, State};
+use crate::netlink::model::{IfIndex, Route, RouteNextHop, RouteType, State};
 
 /// A usable next hop of a route.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -59,14 +59,7 @@ impl Table {
     /// Reads a table from the kernel's state.
     pub fn new(id: u32, state: &State) -> Self {
         let mut table = Self::default();
-        let from = state.routes.range(first_key(id, IpNet::V4("0.0.0.0/0".parse().expect("a prefix")))..);
-        let mut prefixes = from
-            .map(|(key, _)| key)
-            .take_while(|key| key.table == id)
-            .map(|key| key.prefix)
-            .collect::<Vec<_>>();
-        prefixes.dedup();
-        for prefix in prefixes {
+        for prefix in state.routes.prefixes(id) {
             table.refresh(id, prefix, state);
         }
         table
@@ -74,9 +67,7 @@ impl Table {
 
     /// Reads one prefix again. Gives whether its answer changed.
     pub fn refresh(&mut self, id: u32, prefix: IpNet, state: &State) -> bool {
-        let key = first_key(id, prefix);
-        let last = RouteKey { tos: u8::MAX, metric: u32::MAX, ..key };
-        let answer = choose(prefix, state.routes.range(key..=last).flat_map(|(_, routes)| routes));
+        let answer = choose(prefix, state.routes.to(id, prefix));
         if self.answers.get(&prefix).map(Arc::as_ref) == answer.as_ref() {
             return false;
         }
@@ -113,14 +104,10 @@ impl Table {
     }
 }
 
-const fn first_key(table: u32, prefix: IpNet) -> RouteKey {
-    RouteKey { table, prefix, tos: 0, metric: 0 }
-}
-
 /// The kernel's choice among the routes to one prefix of one table, which come by TOS, metric and
 /// then in the kernel's order; `None` when it would go on with a shorter prefix.
-fn choose<'a>(prefix: IpNet, routes: impl Iterator<Item = &'a Route>) -> Option<Answer> {
-    let usable: Vec<&Route> = routes.filter(|route| !is_dead(route)).collect();
+fn choose(prefix: IpNet, routes: impl Iterator<Item = Route>) -> Option<Answer> {
+    let usable: Vec<Route> = routes.filter(|route| !is_dead(route)).collect();
     let first = usable.first()?;
     // A route with a TOS (IPv4) or a source prefix (IPv6) wins for packets that fit it, whatever its metric;
     // what the others get is up to the rest.

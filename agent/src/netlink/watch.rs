@@ -7,7 +7,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket, TokioSocket};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::decode::{Event, decode};
+use super::decode::{Decoder, Event};
 use super::requests::{MESSAGE_BUFFER, messages};
 
 /// Multicast groups, `RTNLGRP_*` of linux/rtnetlink.h.
@@ -44,6 +44,7 @@ pub struct Batch {
 pub struct Watch {
     socket: TokioSocket,
     buffer: Vec<u8>,
+    decoder: Decoder,
 }
 
 impl std::fmt::Debug for Watch {
@@ -72,7 +73,7 @@ impl Watch {
                 other => other?,
             }
         }
-        Ok(Self { socket, buffer: Vec::with_capacity(MESSAGE_BUFFER) })
+        Ok(Self { socket, buffer: Vec::with_capacity(MESSAGE_BUFFER), decoder: Decoder::default() })
     }
 
     /// Waits until there is something to read, and reads what is there. Cancel-safe.
@@ -84,12 +85,12 @@ impl Watch {
             let mut batch = Batch::default();
             self.buffer.clear();
             let first = poll_fn(|context| self.socket.poll_recv(context, &mut self.buffer)).await;
-            batch.take(first, &self.buffer)?;
+            batch.take(first, &self.buffer, &mut self.decoder)?;
             for _ in 0..BATCH {
                 self.buffer.clear();
                 match self.socket.socket_ref().recv(&mut self.buffer, 0) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    result => batch.take(result.map(drop), &self.buffer)?,
+                    result => batch.take(result.map(drop), &self.buffer, &mut self.decoder)?,
                 }
             }
             if batch.overrun || batch.undecodable > 0 || !batch.events.is_empty() {
@@ -101,11 +102,11 @@ impl Watch {
 
 impl Batch {
     /// Takes what one read gave.
-    fn take(&mut self, result: io::Result<()>, datagram: &[u8]) -> io::Result<()> {
+    fn take(&mut self, result: io::Result<()>, datagram: &[u8], decoder: &mut Decoder) -> io::Result<()> {
         match result {
             // Larger than the buffer, and cut off.
             Ok(()) if datagram.len() >= MESSAGE_BUFFER => self.overrun = true,
-            Ok(()) => self.read(datagram),
+            Ok(()) => self.read(datagram, decoder),
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.overrun = true,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -113,9 +114,9 @@ impl Batch {
         Ok(())
     }
 
-    fn read(&mut self, datagram: &[u8]) {
+    fn read(&mut self, datagram: &[u8], decoder: &mut Decoder) {
         for (_, message) in messages(datagram) {
-            match decode(message.message_type, message.flags, message.payload) {
+            match decoder.decode(message.message_type, message.flags, message.payload) {
                 Ok(event) => self.events.extend(event),
                 Err(error) => {
                     self.undecodable += 1;

@@ -39,6 +39,11 @@ impl PrefixSet {
         self.0.remove(prefix).is_some()
     }
 
+    /// Adds all prefixes of another set.
+    pub fn append(&mut self, other: &Self) {
+        self.extend(other.iter());
+    }
+
     /// All prefixes, in order.
     pub fn iter(&self) -> impl Iterator<Item = IpNet> {
         self.0.keys()
@@ -79,7 +84,7 @@ mod tests {
         let [wide, narrow, other] = ["10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32"].map(prefix);
         let mut set: PrefixSet = [other, narrow].into_iter().collect();
         assert!(set.insert(wide) && !set.insert(narrow));
-        set.extend([wide, other]);
+        set.append(&[wide, other].into_iter().collect());
         assert_eq!((set.len(), set.is_empty()), (3, false));
         assert_eq!(set.iter().collect::<Vec<_>>(), [wide, narrow, other]);
         assert_eq!(set.inside(&wide).collect::<Vec<_>>(), [wide, narrow]);

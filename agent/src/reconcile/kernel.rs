@@ -42,9 +42,8 @@ use tracing::{info, warn};
 
 use self::entry::{Entry, ReadBack};
 pub use self::op::{Op, OwnRoute, Ownership, RouteError, RouteTarget};
-use self::plan::{PrefixPlan, plan_prefix};
+use self::plan::{Known, PrefixPlan, plan_by};
 pub use self::status::{RouteStatus, StatusCounts};
-use crate::intern::Interner;
 use crate::netlink::model::{Delta, Family, State};
 use crate::prefix_map::PrefixMap;
 use crate::rib::model::SelectedRoute;
@@ -64,7 +63,6 @@ pub struct KernelReconciler {
     queue: VecDeque<IpNet>,
     /// When prefixes have to be looked at again. May name some whose deadline has moved since.
     deadlines: BTreeMap<Instant, Vec<IpNet>>,
-    routes: Interner<SelectedRoute>,
     counts: StatusCounts,
     repairs: u64,
 }
@@ -78,7 +76,6 @@ impl KernelReconciler {
             entries: PrefixMap::new(),
             queue: VecDeque::new(),
             deadlines: BTreeMap::new(),
-            routes: Interner::default(),
             counts: StatusCounts::default(),
             repairs: 0,
         }
@@ -99,14 +96,14 @@ impl KernelReconciler {
     }
 
     /// The RIB selected other routes for these prefixes; `None`: no route any more.
-    pub fn on_desired_changed<'a>(
+    pub fn on_desired_changed(
         &mut self,
-        changes: impl IntoIterator<Item = (IpNet, Option<&'a SelectedRoute>)>,
+        changes: impl IntoIterator<Item = (IpNet, Option<Arc<SelectedRoute>>)>,
     ) {
         for (prefix, route) in changes {
             let entry = self.entries.get_or_insert_with(prefix, Entry::default);
             let before = entry.counts();
-            entry.wanted = route.map(|route| self.routes.share(route));
+            entry.wanted = route;
             entry.set_status(RouteStatus::Pending);
             entry.settled = false;
             entry.reset_retry();
@@ -149,10 +146,11 @@ impl KernelReconciler {
         let repairs = self.repairs;
         let mut degraded = Vec::new();
         let mut ops = Vec::new();
+        let mut known = Known::new(state);
         while ops.len() < limit
             && let Some(prefix) = self.queue.pop_front()
         {
-            ops.extend(self.look(prefix, state, now, &mut degraded));
+            ops.extend(self.look(prefix, &mut known, now, &mut degraded));
         }
         if self.repairs > repairs {
             let routes = self.repairs - repairs;
@@ -250,7 +248,7 @@ impl KernelReconciler {
 
     /// Whether a prefix has a route of ours.
     fn has_ours(&self, state: &State, prefix: &IpNet) -> bool {
-        plan::routes_of(state, self.ownership.table, *prefix).any(|route| self.ownership.is_ours(route))
+        state.routes.to(self.ownership.table, *prefix).any(|route| self.ownership.is_ours(&route))
     }
 
     fn look_at(&mut self, prefix: IpNet) {
@@ -259,13 +257,19 @@ impl KernelReconciler {
     }
 
     /// Looks at a prefix that was in the queue.
-    fn look(&mut self, prefix: IpNet, state: &State, now: Instant, degraded: &mut Vec<IpNet>) -> Option<Op> {
+    fn look(
+        &mut self,
+        prefix: IpNet,
+        known: &mut Known<'_>,
+        now: Instant,
+        degraded: &mut Vec<IpNet>,
+    ) -> Option<Op> {
         let entry = self.entries.get_mut(&prefix)?;
         entry.queued = false;
         // What this run put there is no leftover: it goes when the RIB says so, complete or not.
         let may_delete = self.may_delete || entry.confirmed;
         let before = entry.counts();
-        let planner = Planner { prefix, state, ownership: self.ownership, may_delete };
+        let mut planner = Planner { prefix, known, ownership: self.ownership, may_delete };
         let step = planner.next(entry, now);
         self.counts.replace(before, entry.counts());
         note_deadline(&mut self.deadlines, prefix, entry);
@@ -312,19 +316,21 @@ enum Step {
 }
 
 /// One prefix, and what decides about it.
-struct Planner<'a> {
+struct Planner<'a, 'b> {
     prefix: IpNet,
-    state: &'a State,
+    known: &'a mut Known<'b>,
     ownership: Ownership,
     may_delete: bool,
 }
 
-impl Planner<'_> {
-    fn plan(&self, wanted: Option<&Arc<SelectedRoute>>, may_delete: bool) -> PrefixPlan {
-        plan_prefix(self.prefix, wanted.map(Arc::as_ref), self.state, self.ownership, may_delete)
+impl Planner<'_, '_> {
+    fn plan(&mut self, wanted: Option<&Arc<SelectedRoute>>, may_delete: bool) -> PrefixPlan {
+        let state = self.known.state();
+        let exits = wanted.map(|wanted| self.known.exits(wanted));
+        plan_by(self.prefix, exits, state, self.ownership, may_delete)
     }
 
-    fn next(&self, entry: &mut Entry, now: Instant) -> Step {
+    fn next(&mut self, entry: &mut Entry, now: Instant) -> Step {
         let found = self.plan(entry.wanted.as_ref(), self.may_delete);
         let fruitless = match entry.awaiting.take() {
             Some(awaiting) if self.is_missing(&awaiting, entry, &found) => {
@@ -358,7 +364,7 @@ impl Planner<'_> {
     }
 
     /// Whether the effect of an operation is not seen yet. `found` is the plan for what is wanted now.
-    fn is_missing(&self, awaiting: &ReadBack, entry: &Entry, found: &PrefixPlan) -> bool {
+    fn is_missing(&mut self, awaiting: &ReadBack, entry: &Entry, found: &PrefixPlan) -> bool {
         if awaiting.wanted == entry.wanted {
             return found.op.is_some();
         }
@@ -366,7 +372,7 @@ impl Planner<'_> {
     }
 
     fn settle(&self, entry: &mut Entry, found: &PrefixPlan, now: Instant) -> Step {
-        if let Some(op) = plan::hidden(self.prefix, &entry.take_added(), self.state, self.ownership) {
+        if let Some(op) = plan::hidden(self.prefix, &entry.take_added(), self.known.state(), self.ownership) {
             entry.awaiting = Some(Box::new(ReadBack::of(&op, None)));
             return Step::Operate(op);
         }
@@ -380,7 +386,7 @@ impl Planner<'_> {
     }
 
     /// The kernel took `op` before, and shows no effect.
-    fn give_way(&self, entry: &mut Entry, op: &Op, now: Instant) -> Step {
+    fn give_way(&mut self, entry: &mut Entry, op: &Op, now: Instant) -> Step {
         entry.failed(now);
         entry.set_status(RouteStatus::Error(FRUITLESS.to_owned()));
         // A next hop of an IPv6 route that cannot be taken out belongs to somebody else, who

@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
-
 use super::PeerCounts;
 use super::adj_in::{AdjIn, Limits};
 use super::limit::{PrefixLimit, Watch};
@@ -12,6 +10,7 @@ use super::model::{Loss, PeerInfo};
 use super::policy::Policy;
 use crate::config::model::{Bgp, NextHopPeer, Peer};
 use crate::netlink::model::Family;
+use crate::prefix_map::PrefixSet;
 
 /// What the RIB is told about a peer by the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,8 +119,8 @@ impl PeerState {
 
     /// The session is Established. Stale paths of families that the peer did not preserve, or that
     /// are no longer negotiated, go at once (RFC 4724 §4.2); the prefixes to select anew.
-    pub fn up(&mut self, session: PeerInfo) -> BTreeSet<IpNet> {
-        let mut touched = BTreeSet::new();
+    pub fn up(&mut self, session: PeerInfo) -> PrefixSet {
+        let mut touched = PrefixSet::new();
         for family in [Family::Ipv4, Family::Ipv6] {
             let negotiated = session.families.contains(&family);
             match self.stale.get_mut(&family) {
@@ -132,7 +131,7 @@ impl PeerState {
                 Some(stale) if negotiated && stale.why != Why::Restart => {}
                 _ => {
                     self.stale.remove(&family);
-                    touched.append(&mut self.adj_in.remove_family(family));
+                    touched.append(&self.adj_in.remove_family(family));
                 }
             }
         }
@@ -150,11 +149,11 @@ impl PeerState {
 
     /// The session is gone. Paths of the families that `loss` names stay as stale ones; what was stale
     /// before goes, lest a peer that restarts again and again keeps it for ever (RFC 4724 §4.2).
-    pub fn down(&mut self, loss: &Loss, now: Instant) -> BTreeSet<IpNet> {
+    pub fn down(&mut self, loss: &Loss, now: Instant) -> PrefixSet {
         self.up = false;
         self.watch.session_changed();
         self.end_of_rib.clear();
-        let mut touched = BTreeSet::new();
+        let mut touched = PrefixSet::new();
         for family in [Family::Ipv4, Family::Ipv6] {
             let bound = now + self.config.stale_time;
             let stays = match loss {
@@ -171,12 +170,12 @@ impl PeerState {
                 Loss::Final => None,
             };
             if let Some(stale) = stays {
-                touched.append(&mut self.adj_in.remove_where(family, |path| path.stale));
+                touched.append(&self.adj_in.remove_where(family, |path| path.stale));
                 self.adj_in.mark_stale(family);
                 self.stale.insert(family, stale);
             } else {
                 self.stale.remove(&family);
-                touched.append(&mut self.adj_in.remove_family(family));
+                touched.append(&self.adj_in.remove_family(family));
             }
         }
         touched
@@ -233,24 +232,24 @@ impl PeerState {
 
     /// The peer has sent all of the family: what is still stale goes, unless it is the last that was known
     /// ([`Self::release_kept`]).
-    pub fn end_of_rib(&mut self, family: Family) -> BTreeSet<IpNet> {
+    pub fn end_of_rib(&mut self, family: Family) -> PrefixSet {
         self.end_of_rib.insert(family);
         self.note_synced();
         if self.stale.get(&family).is_some_and(Stale::is_last_known) {
-            return BTreeSet::new();
+            return PrefixSet::new();
         }
         self.stale.remove(&family);
         self.adj_in.remove_where(family, |path| path.stale)
     }
 
     /// Sweeps the families whose time is over.
-    pub fn tick(&mut self, now: Instant) -> BTreeSet<IpNet> {
+    pub fn tick(&mut self, now: Instant) -> PrefixSet {
         let due: Vec<Family> =
             self.stale.iter().filter(|(_, stale)| stale.deadline <= now).map(|(f, _)| *f).collect();
-        let mut touched = BTreeSet::new();
+        let mut touched = PrefixSet::new();
         for family in due {
             self.stale.remove(&family);
-            touched.append(&mut self.adj_in.remove_where(family, |path| path.stale));
+            touched.append(&self.adj_in.remove_where(family, |path| path.stale));
         }
         touched
     }

@@ -7,7 +7,6 @@ mod limits;
 mod model_check;
 mod recursion;
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +23,7 @@ use super::policy::{Policy, Settings};
 use super::{PeerCounts, Rib, RibConfig};
 use crate::config::model::{Import, NextHopPeer, PrefixRange};
 use crate::netlink::model::Family;
+use crate::prefix_map::PrefixSet;
 
 const STALE_TIME: Duration = Duration::from_mins(5);
 const STARTUP_TIME: Duration = Duration::from_mins(2);
@@ -166,8 +166,8 @@ impl Lab {
     }
 }
 
-fn names(prefixes: &BTreeSet<IpNet>) -> Vec<String> {
-    prefixes.iter().map(ToString::to_string).collect()
+fn names(prefixes: &PrefixSet) -> Vec<String> {
+    prefixes.iter().map(|prefix| prefix.to_string()).collect()
 }
 
 const A: &str = "10.233.64.0/26";
@@ -186,7 +186,7 @@ fn two_reflectors_and_add_path_merge_by_next_hop() {
     assert_eq!(lab.withdraw(2, 7, A), [A]);
     assert_eq!(lab.next_hops(A), ["10.0.0.11"]);
     assert_eq!(lab.withdraw(1, 1, A), [A]);
-    assert_eq!(lab.rib.iter_selected().count(), 0);
+    assert_eq!(lab.rib.selected_routes().len(), 0);
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn events_out_of_place_change_nothing() {
     assert_eq!(lab.handle(RibEvent::PeerUp(session(77))), [""; 0], "not configured");
     assert_eq!(lab.announce(77, 0, &[A], "10.0.0.11"), [""; 0]);
     assert_eq!(lab.rib.peer_counts(&peer(77)), None);
-    assert_eq!(lab.rib.iter_selected().count(), 0);
+    assert_eq!(lab.rib.selected_routes().len(), 0);
 }
 
 /// Two peers with the same 100,000 prefixes, in UPDATEs of 100; the time is printed, not judged.

@@ -18,6 +18,7 @@ use crate::netlink::dump;
 use crate::netlink::model::{Delta, State};
 use crate::netlink::requests::{RequestError, Requests};
 use crate::netlink::route_writer::RouteWriter;
+use crate::prefix_map::PrefixSet;
 use crate::reconcile::kernel::{KernelReconciler, Ownership, plan};
 use crate::rib::limit::Order;
 use crate::rib::model::{PeerId, RibEvent};
@@ -116,16 +117,16 @@ impl Routing {
         let mut changed = self.rib.handle(first, now);
         for _ in 0..EVENTS {
             let Ok(event) = self.events.try_recv() else { break };
-            changed.extend(self.rib.handle(event, now));
+            changed.append(&self.rib.handle(event, now));
         }
-        self.want(changed);
+        self.want(&changed);
     }
 
     /// Takes in what the kernel changed.
     pub fn kernel_changed(&mut self, state: &State, delta: &Delta) {
         if delta.full || !delta.interfaces.is_empty() {
             let changed = self.rib.set_own(own(state));
-            self.want(changed);
+            self.want(&changed);
         }
         let all = delta.full || !delta.interfaces.is_empty();
         let concerned = self.rib.next_hops().filter(|hop| all || covered(delta, *hop)).collect();
@@ -136,7 +137,7 @@ impl Routing {
     /// Does what is due: timers of the RIB, and writes as far as there is room.
     pub fn work(&mut self, state: &State, now: Instant) {
         let changed = self.rib.tick(now);
-        self.want(changed);
+        self.want(&changed);
         let unknown = self.rib.take_unknown();
         self.look_for(unknown, state);
         self.pass_orders_on();
@@ -159,7 +160,7 @@ impl Routing {
             let ours = self.reconciler.ownership();
             let way = |hop| (hop, underlay::way(state, hop, |route| ours.is_ours(route)));
             let changed = self.rib.set_ways(next_hops.into_iter().map(way));
-            self.want(changed);
+            self.want(&changed);
         }
     }
 
@@ -187,7 +188,7 @@ impl Routing {
         self.config = new.clone();
         if diff.rib {
             let changed = self.rib.reconfigure(RibConfig::new(new, config.service_ranges()));
-            self.want(changed);
+            self.want(&changed);
         }
         for change in &diff.peers {
             if matches!(change.fate, Fate::Changed { depth: Depth::Refresh, .. }) {
@@ -262,11 +263,11 @@ impl Routing {
         }
     }
 
-    fn want(&mut self, changed: BTreeSet<ipnet::IpNet>) {
+    fn want(&mut self, changed: &PrefixSet) {
         if !changed.is_empty() {
             let rib = &self.rib;
             self.reconciler
-                .on_desired_changed(changed.into_iter().map(|prefix| (prefix, rib.selected(&prefix))));
+                .on_desired_changed(changed.iter().map(|prefix| (prefix, rib.selected(&prefix).cloned())));
         }
     }
 }

@@ -24,7 +24,7 @@ fn lost(number: u8) -> RibEvent {
 }
 
 fn selected(lab: &Lab) -> Vec<String> {
-    lab.rib.selected_routes().keys().map(ToString::to_string).collect()
+    lab.rib.selected_routes().keys().map(|prefix| prefix.to_string()).collect()
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Random histories: the RIB, which works incrementally, against one that replays the whole history
 //! for every single path and decides by the text of RFC 4271 §9.1.2.2.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
