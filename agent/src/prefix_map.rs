@@ -1,23 +1,26 @@
 //! A map from prefixes in the order of [`IpNet`], for tables of a million: keys are numbers, which take less room
-//! than an [`IpNet`] and are compared in one instruction.
+//! than an [`IpNet`] and are compared in one instruction, and lie in arrays ([`chunks`]).
 
-mod key;
+pub(crate) mod chunks;
+pub(crate) mod key;
 mod set;
+mod views;
 
-use std::collections::BTreeMap;
 use std::iter;
 
 use ipnet::IpNet;
 
+use self::chunks::Chunks;
 use self::key::{Key, key4, key6, prefix4, prefix6};
 pub use self::set::PrefixSet;
+pub use self::views::{ViewMap, ViewSet};
 
 /// A map from prefixes, host bits zero, to `V`, sorted as [`IpNet`]s are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrefixMap<V> {
     /// The address, then eight bits of length.
-    ipv4: BTreeMap<u64, V>,
-    ipv6: BTreeMap<(u128, u8), V>,
+    ipv4: Chunks<u64, V>,
+    ipv6: Chunks<(u128, u8), V>,
 }
 
 impl<V> Default for PrefixMap<V> {
@@ -29,7 +32,7 @@ impl<V> Default for PrefixMap<V> {
 impl<V> PrefixMap<V> {
     /// An empty map.
     pub const fn new() -> Self {
-        Self { ipv4: BTreeMap::new(), ipv6: BTreeMap::new() }
+        Self { ipv4: Chunks::new(), ipv6: Chunks::new() }
     }
 
     /// Number of prefixes.
@@ -45,16 +48,16 @@ impl<V> PrefixMap<V> {
     /// The value of a prefix.
     pub fn get(&self, prefix: &IpNet) -> Option<&V> {
         match prefix {
-            IpNet::V4(net) => self.ipv4.get(&key4(*net)),
-            IpNet::V6(net) => self.ipv6.get(&key6(*net)),
+            IpNet::V4(net) => self.ipv4.get(key4(*net)),
+            IpNet::V6(net) => self.ipv6.get(key6(*net)),
         }
     }
 
     /// The value of a prefix, to change it.
     pub fn get_mut(&mut self, prefix: &IpNet) -> Option<&mut V> {
         match prefix {
-            IpNet::V4(net) => self.ipv4.get_mut(&key4(*net)),
-            IpNet::V6(net) => self.ipv6.get_mut(&key6(*net)),
+            IpNet::V4(net) => self.ipv4.get_mut(key4(*net)),
+            IpNet::V6(net) => self.ipv6.get_mut(key6(*net)),
         }
     }
 
@@ -74,35 +77,35 @@ impl<V> PrefixMap<V> {
     /// The value of a prefix, made when it has none.
     pub fn get_or_insert_with(&mut self, prefix: IpNet, make: impl FnOnce() -> V) -> &mut V {
         match prefix {
-            IpNet::V4(net) => self.ipv4.entry(key4(net)).or_insert_with(make),
-            IpNet::V6(net) => self.ipv6.entry(key6(net)).or_insert_with(make),
+            IpNet::V4(net) => self.ipv4.get_or_insert_with(key4(net), make),
+            IpNet::V6(net) => self.ipv6.get_or_insert_with(key6(net), make),
         }
     }
 
     /// Takes a prefix out; gives its value.
     pub fn remove(&mut self, prefix: &IpNet) -> Option<V> {
         match prefix {
-            IpNet::V4(net) => self.ipv4.remove(&key4(*net)),
-            IpNet::V6(net) => self.ipv6.remove(&key6(*net)),
+            IpNet::V4(net) => self.ipv4.remove(key4(*net)),
+            IpNet::V6(net) => self.ipv6.remove(key6(*net)),
         }
     }
 
     /// Keeps the prefixes for which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(IpNet, &mut V) -> bool) {
-        self.ipv4.retain(|key, value| keep(prefix4(*key), value));
-        self.ipv6.retain(|key, value| keep(prefix6(*key), value));
+        self.ipv4.retain(|key, value| keep(prefix4(key), value));
+        self.ipv6.retain(|key, value| keep(prefix6(key), value));
     }
 
     /// All prefixes with their values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (IpNet, &V)> {
-        let ipv6 = self.ipv6.iter().map(|(key, value)| (prefix6(*key), value));
-        self.ipv4.iter().map(|(key, value)| (prefix4(*key), value)).chain(ipv6)
+        let ipv6 = self.ipv6.iter().map(|(key, value)| (prefix6(key), value));
+        self.ipv4.iter().map(|(key, value)| (prefix4(key), value)).chain(ipv6)
     }
 
     /// All prefixes with their values, to change these.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (IpNet, &mut V)> {
-        let ipv6 = self.ipv6.iter_mut().map(|(key, value)| (prefix6(*key), value));
-        self.ipv4.iter_mut().map(|(key, value)| (prefix4(*key), value)).chain(ipv6)
+        let ipv6 = self.ipv6.iter_mut().map(|(key, value)| (prefix6(key), value));
+        self.ipv4.iter_mut().map(|(key, value)| (prefix4(key), value)).chain(ipv6)
     }
 
     /// All prefixes, in order.
@@ -111,62 +114,46 @@ impl<V> PrefixMap<V> {
     }
 
     /// The prefix and all longer ones inside of it, as far as they are in the map, in order.
-    pub fn inside(&self, prefix: &IpNet) -> impl Iterator<Item = (IpNet, &V)> {
+    pub fn inside<'a>(&'a self, prefix: &IpNet) -> impl Iterator<Item = (IpNet, &'a V)> + use<'a, V> {
         let (ipv4, ipv6) = match prefix {
             IpNet::V4(net) => (Some(key4(*net)), None),
             IpNet::V6(net) => (None, Some(key6(*net))),
         };
-        let ipv4 = ipv4.map(|key| self.ipv4.range(key..=key.last_inside())).into_iter().flatten();
-        let ipv6 = ipv6.map(|key| self.ipv6.range(key..=key.last_inside())).into_iter().flatten();
-        let ipv6 = ipv6.map(|(key, value)| (prefix6(*key), value));
-        ipv4.map(|(key, value)| (prefix4(*key), value)).chain(ipv6)
+        let ipv4 = ipv4.map(|key| self.ipv4.range(key, key.last_inside())).into_iter().flatten();
+        let ipv6 = ipv6.map(|key| self.ipv6.range(key, key.last_inside())).into_iter().flatten();
+        let ipv6 = ipv6.map(|(key, value)| (prefix6(key), value));
+        ipv4.map(|(key, value)| (prefix4(key), value)).chain(ipv6)
     }
 
     /// The longest prefix in the map that covers all of this one, itself included.
     pub fn longest_cover(&self, prefix: &IpNet) -> Option<(IpNet, &V)> {
         match prefix {
-            IpNet::V4(net) => cover(&self.ipv4, key4(*net)).map(|(key, value)| (prefix4(key), value)),
-            IpNet::V6(net) => cover(&self.ipv6, key6(*net)).map(|(key, value)| (prefix6(key), value)),
+            IpNet::V4(net) => self.ipv4.cover(key4(*net)).map(|(key, value)| (prefix4(key), value)),
+            IpNet::V6(net) => self.ipv6.cover(key6(*net)).map(|(key, value)| (prefix6(key), value)),
         }
     }
 
     /// All prefixes in the map that cover this one, itself included, longest first.
-    pub fn covering(&self, prefix: &IpNet) -> impl Iterator<Item = (IpNet, &V)> {
-        let next = |(found, _): &(IpNet, &V)| self.longest_cover(&found.supernet()?);
+    pub fn covering<'a>(&'a self, prefix: &IpNet) -> impl Iterator<Item = (IpNet, &'a V)> + use<'a, V> {
+        let next = |(found, _): &(IpNet, &'a V)| self.longest_cover(&found.supernet()?);
         iter::successors(self.longest_cover(prefix), next)
     }
 }
 
 impl<V> FromIterator<(IpNet, V)> for PrefixMap<V> {
-    /// Takes less time and room than insertions one by one; of equal prefixes the last one counts.
+    /// Of equal prefixes the last one counts.
     fn from_iter<I: IntoIterator<Item = (IpNet, V)>>(entries: I) -> Self {
-        let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
+        let mut map = Self::new();
         for (prefix, value) in entries {
-            match prefix {
-                IpNet::V4(net) => ipv4.push((key4(net), value)),
-                IpNet::V6(net) => ipv6.push((key6(net), value)),
-            }
+            map.insert(prefix, value);
         }
-        Self { ipv4: ipv4.into_iter().collect(), ipv6: ipv6.into_iter().collect() }
+        map
     }
-}
-
-/// The longest prefix that covers all of `prefix`.
-fn cover<K: Key, V>(map: &BTreeMap<K, V>, prefix: K) -> Option<(K, &V)> {
-    let mut bound = prefix;
-    while let Some((found, value)) = map.range(..=bound).next_back() {
-        // What covers the prefix and comes no later covers the one that was found, too.
-        let shared = found.common(prefix);
-        if found.length() <= shared {
-            return Some((*found, value));
-        }
-        bound = prefix.cut(shared);
-    }
-    None
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use ipnet::{Ipv4Net, Ipv6Net};

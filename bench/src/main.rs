@@ -20,10 +20,15 @@ mod rig;
 mod routers;
 mod routes;
 mod stats;
+mod tables;
 mod traffic;
 mod verdict;
 
 use clap::Parser;
+
+/// As the agent has it: what is measured in this process is the agent's code.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Benchmarks of Underpass. They need root and keep to network namespaces of their own.
 #[derive(Debug, Parser)]
@@ -37,6 +42,8 @@ enum Command {
     Control(control::Args),
     /// A lookup's cost in a tight loop by each engine, and the cost of changing the table.
     Lookup(lookup::Args),
+    /// Processor time and memory of compiler, XDP reconciler and flat table per prefix. Needs no privileges.
+    Tables(tables::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -45,5 +52,6 @@ fn main() -> anyhow::Result<()> {
         Command::Failover(args) => failover::run(&args),
         Command::Control(args) => control::run(&args),
         Command::Lookup(args) => lookup::run(&args),
+        Command::Tables(args) => tables::run(&args),
     }
 }

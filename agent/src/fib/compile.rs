@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use glob_match::glob_match;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use underpass_common::fib::ViewId;
 
 use super::model::{CompileConfig, Fib, Port, Target};
@@ -14,10 +14,11 @@ use super::ranges::Ranges;
 pub use super::resolve::resolve;
 use super::resolve::usable_mac;
 use super::rules::{Ingress, Tables, Walk};
+use super::shared::SharedTargets;
 use super::table::Table;
-use super::target::{self, Context, Mtu, host};
-use crate::intern::Interner;
+use super::target::{Context, Mtu, host};
 use crate::netlink::model::{Delta, Family, IfIndex, Link, Rule, State};
+use crate::prefix_map::{PrefixSet, ViewSet};
 
 /// `IPV6_MIN_MTU`: an interface with less does no IPv6.
 const IPV6_MIN_MTU: u32 = 1280;
@@ -30,7 +31,7 @@ pub struct FibDelta {
     /// Ports whose row changed.
     pub ports: BTreeSet<IfIndex>,
     /// Prefixes that were added, changed or removed.
-    pub prefixes: BTreeSet<(ViewId, IpNet)>,
+    pub prefixes: ViewSet,
 }
 
 /// Keeps a [`Fib`] in step with a [`State`].
@@ -48,12 +49,12 @@ pub struct Compiler {
     tables: Tables,
     own: Own,
     /// Boundaries that only a full compile changes: ranges and selectors.
-    fixed: BTreeSet<IpNet>,
-    /// All boundaries.
-    boundaries: BTreeSet<IpNet>,
+    fixed: PrefixSet,
+    /// Resolved neighbours on managed ports: boundaries, too.
+    hosts: PrefixSet,
     /// Whether there was a full compile.
     compiled: bool,
-    targets: Interner<Target>,
+    targets: SharedTargets,
     fib: Fib,
 }
 
@@ -75,10 +76,10 @@ impl Compiler {
             walks: BTreeMap::new(),
             tables: Tables::new(),
             own: Own::default(),
-            fixed: BTreeSet::new(),
-            boundaries: BTreeSet::new(),
+            fixed: PrefixSet::new(),
+            hosts: PrefixSet::new(),
             compiled: false,
-            targets: Interner::default(),
+            targets: SharedTargets::default(),
             fib: Fib::default(),
         }
     }
@@ -99,7 +100,7 @@ impl Compiler {
         }
         let mut changes = FibDelta::default();
         let mut dirty = self.refresh_interfaces(&delta.interfaces, state, &mut changes);
-        dirty.extend(self.refresh_tables(&delta.prefixes, state));
+        self.refresh_tables(delta, state, &mut dirty);
         let hosts = delta.neighbours.iter().filter(|(index, _)| self.egress.contains_key(index));
         dirty.extend(hosts.map(|&(_, address)| IpNet::from(address)));
         self.refresh_targets(&dirty, state, &mut changes);
@@ -116,11 +117,9 @@ impl Compiler {
         self.tables =
             self.walks.values().flat_map(Walk::tables).map(|id| (id, Table::new(id, state))).collect();
         self.fixed = self.ranges.prefixes().chain(self.walks.values().flat_map(Walk::destinations)).collect();
-        self.boundaries = self.fixed.clone();
-        self.boundaries.extend(self.tables.values().flat_map(Table::prefixes));
         let resolved = state.neighbours.values().filter(|neighbour| usable_mac(neighbour).is_some());
         let hosts = resolved.filter(|neighbour| self.egress.contains_key(&neighbour.ifindex));
-        self.boundaries.extend(hosts.map(|neighbour| IpNet::from(neighbour.address)));
+        self.hosts = hosts.map(|neighbour| IpNet::from(neighbour.address)).collect();
 
         self.own = Own::new(state);
         self.fib.own = self.own.filter();
@@ -128,10 +127,13 @@ impl Compiler {
         let ports =
             views.into_iter().filter_map(|(index, view)| Some((index, port(index, view, all, state)?)));
         self.fib.ports = ports.collect();
-        let views = self.walks.keys();
-        let all = views.flat_map(|&view| self.boundaries.iter().map(move |&prefix| (view, prefix)));
+        let mut boundaries: PrefixSet = self.tables.values().flat_map(Table::prefixes).collect();
+        boundaries.extend(self.fixed.iter().chain(self.hosts.iter()));
         let mut shared = std::mem::take(&mut self.targets);
-        let targets = all.filter_map(|key| Some((key, shared.share(&self.target(key, state)?))));
+        shared.forget_routes();
+        let views = self.walks.keys();
+        let all = views.flat_map(|&view| boundaries.iter().map(move |prefix| (view, prefix)));
+        let targets = all.filter_map(|key| Some((key, self.target(key, state, &mut shared)?)));
         self.fib.prefixes = targets.collect();
         self.targets = shared;
     }
@@ -171,8 +173,8 @@ impl Compiler {
         interfaces: &BTreeSet<IfIndex>,
         state: &State,
         changes: &mut FibDelta,
-    ) -> BTreeSet<IpNet> {
-        let mut dirty = BTreeSet::new();
+    ) -> PrefixSet {
+        let mut dirty = PrefixSet::new();
         for &index in interfaces {
             let Some(view) = self.fib.ports.get(&index).map(|port| port.view) else { continue };
             if let Some(port) = port(index, view, self.own.is_all(), state)
@@ -192,69 +194,90 @@ impl Compiler {
         dirty
     }
 
-    /// Reads prefixes again. Gives those whose answer changed in any table.
-    fn refresh_tables(&mut self, prefixes: &BTreeSet<IpNet>, state: &State) -> BTreeSet<IpNet> {
+    /// Reads prefixes again. Adds those whose answer changed in any table.
+    fn refresh_tables(&mut self, delta: &Delta, state: &State, dirty: &mut PrefixSet) {
         let tables = &mut self.tables;
         let mut refresh = |prefix: IpNet| {
             // Not `any`: every table has to be read.
             tables.iter_mut().fold(false, |changed, (&id, table)| table.refresh(id, prefix, state) || changed)
         };
-        prefixes.iter().copied().filter(|&prefix| refresh(prefix)).collect()
+        dirty.extend(delta.prefixes.iter().filter(|&prefix| refresh(prefix)));
     }
 
     /// Computes the targets of these prefixes, and of all boundaries inside of them, again.
-    fn refresh_targets(&mut self, dirty: &BTreeSet<IpNet>, state: &State, changes: &mut FibDelta) {
-        for &prefix in dirty {
-            if self.is_boundary(&prefix) || self.is_host(&prefix, state) {
-                self.boundaries.insert(prefix);
+    fn refresh_targets(&mut self, dirty: &PrefixSet, state: &State, changes: &mut FibDelta) {
+        for prefix in dirty.iter().filter(|prefix| host(prefix).is_some()) {
+            if self.is_host(&prefix, state) {
+                self.hosts.insert(prefix);
+            } else {
+                self.hosts.remove(&prefix);
             }
         }
+        let views: Vec<ViewId> = self.walks.keys().copied().collect();
+        let mut shared = std::mem::take(&mut self.targets);
+        shared.forget_routes();
         let mut done: Option<IpNet> = None;
-        for &prefix in dirty {
+        let mut concerned = Vec::new();
+        for prefix in dirty.iter() {
             // A covering prefix comes before what it covers.
             if done.is_some_and(|done| done.contains(&prefix)) {
                 continue;
             }
             done = Some(prefix);
-            let inside: Vec<IpNet> = self.boundaries.range(prefix..=last_inside(prefix)).copied().collect();
-            let views: Vec<ViewId> = self.walks.keys().copied().collect();
-            for key in views.iter().flat_map(|&view| inside.iter().map(move |&prefix| (view, prefix))) {
-                self.refresh_target(key, state, changes);
-            }
-        }
-        for prefix in dirty {
-            if !self.is_boundary(prefix) && !self.is_host(prefix, state) {
-                self.boundaries.remove(prefix);
-                for &view in self.walks.keys() {
-                    if self.fib.prefixes.remove(&(view, *prefix)).is_some() {
-                        changes.prefixes.insert((view, *prefix));
-                    }
+            concerned.clear();
+            concerned.extend(dirty.inside(&prefix));
+            self.add_boundaries(&prefix, &mut concerned);
+            for &prefix in &concerned {
+                let is_boundary = self.is_boundary(&prefix) || self.hosts.contains(&prefix);
+                for key in views.iter().map(|&view| (view, prefix)) {
+                    let target = if is_boundary { self.target(key, state, &mut shared) } else { None };
+                    self.set_target(key, target, changes);
                 }
             }
         }
+        self.targets = shared;
     }
 
-    fn refresh_target(&mut self, key: (ViewId, IpNet), state: &State, changes: &mut FibDelta) {
-        let target = self.target(key, state);
-        if self.fib.prefixes.get(&key).map(Arc::as_ref) == target.as_ref() {
-            return;
+    /// Adds the boundaries inside of `prefix` to those in `found`, each once and in order.
+    fn add_boundaries(&self, prefix: &IpNet, found: &mut Vec<IpNet>) {
+        found.extend(self.fixed.inside(prefix));
+        found.extend(self.hosts.inside(prefix));
+        found.extend(self.tables.values().flat_map(|table| table.inside(prefix)));
+        // Stable: a few runs that are in order already.
+        found.sort();
+        found.dedup();
+    }
+
+    /// Takes over the target of a prefix.
+    fn set_target(&mut self, key: (ViewId, IpNet), target: Option<Arc<Target>>, changes: &mut FibDelta) {
+        match (target, self.fib.prefixes.get_mut(&key)) {
+            (None, None) => return,
+            (Some(target), Some(known)) if *known == target => return,
+            (Some(target), Some(known)) => *known = target,
+            (Some(target), None) => {
+                self.fib.prefixes.insert(key, target);
+            }
+            (None, Some(_)) => {
+                self.fib.prefixes.remove(&key);
+            }
         }
-        match target {
-            Some(target) => self.fib.prefixes.insert(key, self.targets.share(&target)),
-            None => self.fib.prefixes.remove(&key),
-        };
-        changes.prefixes.insert(key);
+        changes.prefixes.insert(key, ());
     }
 
     /// The target of a boundary in a view, or `None` when the view answers there as it does around it.
-    fn target(&self, (view, prefix): (ViewId, IpNet), state: &State) -> Option<Target> {
+    fn target(
+        &self,
+        (view, prefix): (ViewId, IpNet),
+        state: &State,
+        shared: &mut SharedTargets,
+    ) -> Option<Arc<Target>> {
         let walk = self.walks.get(&view)?;
         let context = Context { ports: &self.egress, ranges: &self.ranges, state };
         let in_tables =
             walk.tables().any(|id| self.tables.get(&id).is_some_and(|table| table.contains(&prefix)));
-        let target = target::target(&prefix, walk.verdict(&prefix, &self.tables), context);
-        let is_host_entry = target.is_forwarded() && host(&prefix).is_some();
-        (in_tables || is_host_entry || self.fixed.contains(&prefix)).then_some(target)
+        let target = shared.of(&prefix, walk.verdict(&prefix, &self.tables), context);
+        let is_host_entry = || target.is_forwarded() && host(&prefix).is_some();
+        (in_tables || self.fixed.contains(&prefix) || is_host_entry()).then_some(target)
     }
 
     /// Whether answers change at `prefix` for another reason than a neighbour.
@@ -330,12 +353,4 @@ fn has_ipv4_address(index: IfIndex, state: &State) -> bool {
 /// Whether the kernel routes what comes in on a link by itself.
 const fn routes(link: &Link) -> bool {
     link.up && link.carrier && link.master.is_none()
-}
-
-/// The last prefix, in the order of [`IpNet`], that lies inside `prefix`.
-fn last_inside(prefix: IpNet) -> IpNet {
-    match prefix {
-        IpNet::V4(net) => IpNet::V4(Ipv4Net::from(net.broadcast())),
-        IpNet::V6(net) => IpNet::V6(Ipv6Net::from(net.broadcast())),
-    }
 }

@@ -4,7 +4,7 @@
 //! rules refer to, `to` selectors, `accelerate` and service ranges, and resolved neighbours. All
 //! addresses of a boundary that no longer boundary covers get the same answer from the kernel, so
 //! one walk per boundary and view compiles the whole table, and a changed prefix touches only the
-//! boundaries inside of it.
+//! boundaries inside of it. Boundaries are not kept as such: they are those of the tables, the fixed ones and the hosts.
 
 pub mod compile;
 pub mod model;
@@ -12,6 +12,7 @@ mod own;
 mod ranges;
 pub mod resolve;
 mod rules;
+mod shared;
 mod source;
 mod table;
 mod target;

@@ -9,6 +9,7 @@ use underpass_common::fib::ViewId;
 use underpass_common::reason::Reason;
 
 use crate::netlink::model::IfIndex;
+use crate::prefix_map::ViewMap;
 
 /// A way out: the neighbour that gets the packet and the port it leaves by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,7 +92,7 @@ pub struct Fib {
     /// Managed ports that exist.
     pub ports: BTreeMap<IfIndex, Port>,
     /// Prefixes by view.
-    pub prefixes: BTreeMap<(ViewId, IpNet), Arc<Target>>,
+    pub prefixes: ViewMap<Arc<Target>>,
     /// Addresses that the kernel does not take packets from.
     pub own: OwnFilter,
 }

@@ -56,10 +56,7 @@ impl Own {
     pub fn refresh(&mut self, delta: &Delta, state: &State) -> bool {
         let addresses = !delta.interfaces.is_empty() && self.refresh_addresses(state);
         // Not `any`: every prefix has to be read.
-        delta
-            .prefixes
-            .iter()
-            .fold(addresses, |changed, &prefix| self.refresh_routes(prefix, state) || changed)
+        delta.prefixes.iter().fold(addresses, |changed, prefix| self.refresh_routes(prefix, state) || changed)
     }
 
     fn refresh_addresses(&mut self, state: &State) -> bool {

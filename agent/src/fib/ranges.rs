@@ -1,12 +1,12 @@
 //! The operator's ranges: what may be forwarded at all.
 
 use ipnet::IpNet;
-use prefix_trie::joint::map::JointPrefixMap;
 
 use super::model::CompileConfig;
+use crate::prefix_map::PrefixMap;
 
 /// What the operator's ranges say about a prefix; the most specific range decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Range {
     /// Inside `accelerate`.
     Accelerated,
@@ -19,13 +19,13 @@ pub enum Range {
 /// The configured ranges, by prefix.
 #[derive(Debug, Default)]
 pub struct Ranges {
-    by_prefix: JointPrefixMap<IpNet, Range>,
+    by_prefix: PrefixMap<Range>,
 }
 
 impl Ranges {
     /// Takes the ranges from the configuration. A range in both lists is a service range.
     pub fn new(config: &CompileConfig) -> Self {
-        let mut by_prefix = JointPrefixMap::new();
+        let mut by_prefix = PrefixMap::new();
         for range in &config.accelerate {
             by_prefix.insert(range.trunc(), Range::Accelerated);
         }
@@ -37,11 +37,11 @@ impl Ranges {
 
     /// What holds for `prefix`, which no range divides.
     pub fn of(&self, prefix: &IpNet) -> Range {
-        self.by_prefix.get_lpm(prefix).map_or(Range::Outside, |(_, range)| *range)
+        self.by_prefix.longest_cover(prefix).map_or(Range::Outside, |(_, range)| *range)
     }
 
     /// All ranges.
     pub fn prefixes(&self) -> impl Iterator<Item = IpNet> + '_ {
-        self.by_prefix.iter().map(|(prefix, _)| prefix)
+        self.by_prefix.keys()
     }
 }

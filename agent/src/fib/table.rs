@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use prefix_trie::joint::map::JointPrefixMap;
 
 use crate::intern::Interner;
 use crate::netlink::model::{IfIndex, Route, RouteNextHop, RouteType, State};
+use crate::prefix_map::PrefixMap;
 
 /// A usable next hop of a route.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,7 +51,7 @@ pub enum Answer {
 /// The answers of one table, both families.
 #[derive(Debug, Default)]
 pub struct Table {
-    answers: JointPrefixMap<IpNet, Arc<Answer>>,
+    answers: PrefixMap<Arc<Answer>>,
     shared: Interner<Answer>,
 }
 
@@ -67,20 +67,22 @@ impl Table {
 
     /// Reads one prefix again. Gives whether its answer changed.
     pub fn refresh(&mut self, id: u32, prefix: IpNet, state: &State) -> bool {
-        let answer = choose(prefix, state.routes.to(id, prefix));
-        if self.answers.get(&prefix).map(Arc::as_ref) == answer.as_ref() {
-            return false;
-        }
-        match answer {
-            Some(answer) => self.answers.insert(prefix, self.shared.share(&answer)),
-            None => self.answers.remove(&prefix),
+        let Some(answer) = choose(prefix, state.routes.to(id, prefix)) else {
+            return self.answers.remove(&prefix).is_some();
         };
+        match self.answers.get_mut(&prefix) {
+            Some(known) if **known == answer => return false,
+            Some(known) => *known = self.shared.share(&answer),
+            None => {
+                self.answers.insert(prefix, self.shared.share(&answer));
+            }
+        }
         true
     }
 
     /// The answer of the longest prefix that covers all of `prefix`, with that prefix's length.
     pub fn lookup(&self, prefix: &IpNet) -> Option<(u8, &Answer)> {
-        self.answers.get_lpm(prefix).map(|(found, answer)| (found.prefix_len(), answer.as_ref()))
+        self.answers.longest_cover(prefix).map(|(found, answer)| (found.prefix_len(), answer.as_ref()))
     }
 
     /// Whether the table has an answer for exactly this prefix.
@@ -88,9 +90,14 @@ impl Table {
         self.answers.contains_key(prefix)
     }
 
-    /// All prefixes with an answer.
+    /// All prefixes with an answer, in order.
     pub fn prefixes(&self) -> impl Iterator<Item = IpNet> + '_ {
-        self.answers.iter().map(|(prefix, _)| prefix)
+        self.answers.keys()
+    }
+
+    /// The prefix and longer ones inside of it, as far as they have an answer, in order.
+    pub fn inside<'a>(&'a self, prefix: &IpNet) -> impl Iterator<Item = IpNet> + use<'a> {
+        self.answers.inside(prefix).map(|(prefix, _)| prefix)
     }
 
     /// The prefixes whose route leaves by `ifindex`.

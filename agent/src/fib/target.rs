@@ -87,6 +87,12 @@ fn next_hop(prefix: &IpNet, hop: &Hop, route_mtu: Option<u32>, context: Context<
     Some(NextHop { port: hop.ifindex, neighbour, mtu: route_mtu.map_or(port_mtu, |mtu| mtu.min(port_mtu)) })
 }
 
+/// Whether the target of a prefix with this route is about its host; otherwise it is that of all prefixes of the
+/// route's in the same family and range.
+pub fn is_for_one_host(prefix: &IpNet, route: &Unicast) -> bool {
+    host(prefix).is_some() && route.hops.iter().any(|hop| hop.gateway.is_none())
+}
+
 /// The host of a host prefix, when it is a resolved neighbour on `ifindex`.
 fn on_link_host(prefix: &IpNet, ifindex: IfIndex, state: &State) -> Option<IpAddr> {
     let host = host(prefix)?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::routes::Routes;
+use crate::prefix_map::PrefixSet;
 
 /// Kernel interface index.
 pub type IfIndex = u32;
@@ -351,7 +352,7 @@ pub struct Delta {
     /// Links, addresses or settings of these interfaces changed.
     pub interfaces: std::collections::BTreeSet<IfIndex>,
     /// Routes to these prefixes changed, in any table.
-    pub prefixes: std::collections::BTreeSet<IpNet>,
+    pub prefixes: PrefixSet,
     /// These neighbours changed.
     pub neighbours: std::collections::BTreeSet<(IfIndex, IpAddr)>,
 }
@@ -371,7 +372,7 @@ impl Delta {
     pub fn merge(&mut self, later: Self) {
         self.full |= later.full;
         self.interfaces.extend(later.interfaces);
-        self.prefixes.extend(later.prefixes);
+        self.prefixes.append(&later.prefixes);
         self.neighbours.extend(later.neighbours);
     }
 }

@@ -1,6 +1,7 @@
 //! The kernel's routes, of which there may be a million: what many have in common is stored once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -65,6 +66,13 @@ impl Routes {
         let listed = self.tables.get(&table).and_then(|prefixes| prefixes.get(&prefix));
         let list = listed.map_or(&[][..], Few::as_slice);
         list.iter().map(move |listing| listing.route(table, prefix))
+    }
+
+    /// Prefixes with a route in a table that cover an address, longest first.
+    pub fn covering(&self, table: u32, address: IpAddr) -> impl Iterator<Item = IpNet> {
+        let host = IpNet::from(address);
+        let prefixes = self.tables.get(&table).into_iter();
+        prefixes.flat_map(move |prefixes| prefixes.covering(&host)).map(|(prefix, _)| prefix)
     }
 
     /// The kernel's first choice among the routes with this key.
@@ -191,6 +199,8 @@ mod tests {
         assert!(routes.bodies().eq(bodies.iter().map(|route| route.body.as_ref())));
         assert_eq!(routes.to(254, all()[0].prefix).collect::<Vec<_>>(), all()[..3]);
         assert_eq!(routes.first(&all()[2].key()), Some(all()[1].clone()));
+        let covering: Vec<IpNet> = routes.covering(254, all()[3].prefix.addr()).collect();
+        assert_eq!(covering, [all()[3].prefix, all()[0].prefix]);
         assert_eq!(routes.prefixes(300).collect::<Vec<_>>(), [all()[0].prefix]);
     }
 

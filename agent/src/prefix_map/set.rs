@@ -50,12 +50,12 @@ impl PrefixSet {
     }
 
     /// The prefix and all longer ones inside of it, as far as they are in the set, in order.
-    pub fn inside(&self, prefix: &IpNet) -> impl Iterator<Item = IpNet> {
+    pub fn inside<'a>(&'a self, prefix: &IpNet) -> impl Iterator<Item = IpNet> + use<'a> {
         self.0.inside(prefix).map(|(prefix, ())| prefix)
     }
 
     /// All prefixes in the set that cover this one, itself included, longest first.
-    pub fn covering(&self, prefix: &IpNet) -> impl Iterator<Item = IpNet> {
+    pub fn covering<'a>(&'a self, prefix: &IpNet) -> impl Iterator<Item = IpNet> + use<'a> {
         self.0.covering(prefix).map(|(prefix, ())| prefix)
     }
 }
@@ -63,6 +63,12 @@ impl PrefixSet {
 impl FromIterator<IpNet> for PrefixSet {
     fn from_iter<I: IntoIterator<Item = IpNet>>(prefixes: I) -> Self {
         Self(prefixes.into_iter().map(|prefix| (prefix, ())).collect())
+    }
+}
+
+impl<const N: usize> From<[IpNet; N]> for PrefixSet {
+    fn from(prefixes: [IpNet; N]) -> Self {
+        prefixes.into_iter().collect()
     }
 }
 

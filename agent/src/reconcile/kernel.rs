@@ -115,11 +115,11 @@ impl KernelReconciler {
     /// The kernel's state changed. Looks again at the prefixes whose routes did, and at all when links
     /// or addresses did: other next hops may be on-link now.
     pub fn on_kernel_changed(&mut self, state: &State, delta: &Delta) {
-        for prefix in &delta.prefixes {
-            if let Some(entry) = self.entries.get_mut(prefix) {
-                enqueue(&mut self.queue, *prefix, entry);
+        for prefix in delta.prefixes.iter() {
+            if let Some(entry) = self.entries.get_mut(&prefix) {
+                enqueue(&mut self.queue, prefix, entry);
             } else if self.has_ours(state, prefix) {
-                self.look_at(*prefix);
+                self.look_at(prefix);
             }
         }
         if delta.full {
@@ -173,13 +173,13 @@ impl KernelReconciler {
             match result {
                 Ok(()) => {
                     entry.note_added(op.added_ipv6());
-                    if let Some(awaiting) = &mut entry.awaiting {
+                    if let Some(awaiting) = entry.awaiting_mut() {
                         awaiting.until = Some(now + READ_BACK_TIME);
                         awaited.push(op.prefix());
                     }
                 }
                 Err(error) => {
-                    entry.awaiting = None;
+                    entry.take_awaiting();
                     entry.failed(now);
                     note_deadline(&mut self.deadlines, op.prefix(), entry);
                     let status = RouteStatus::Error(error.message.clone());
@@ -247,8 +247,8 @@ impl KernelReconciler {
     }
 
     /// Whether a prefix has a route of ours.
-    fn has_ours(&self, state: &State, prefix: &IpNet) -> bool {
-        state.routes.to(self.ownership.table, *prefix).any(|route| self.ownership.is_ours(&route))
+    fn has_ours(&self, state: &State, prefix: IpNet) -> bool {
+        state.routes.to(self.ownership.table, prefix).any(|route| self.ownership.is_ours(&route))
     }
 
     fn look_at(&mut self, prefix: IpNet) {
@@ -332,10 +332,10 @@ impl Planner<'_, '_> {
 
     fn next(&mut self, entry: &mut Entry, now: Instant) -> Step {
         let found = self.plan(entry.wanted.as_ref(), self.may_delete);
-        let fruitless = match entry.awaiting.take() {
+        let fruitless = match entry.take_awaiting() {
             Some(awaiting) if self.is_missing(&awaiting, entry, &found) => {
                 if awaiting.until.is_none_or(|until| now < until) {
-                    entry.awaiting = Some(awaiting);
+                    entry.await_effect(awaiting);
                     return Step::Wait;
                 }
                 Some(awaiting.op)
@@ -355,7 +355,7 @@ impl Planner<'_, '_> {
         if fruitless.as_ref() == Some(&op) {
             return self.give_way(entry, &op, now);
         }
-        entry.awaiting = Some(Box::new(ReadBack::of(&op, entry.wanted.clone())));
+        entry.await_effect(ReadBack::of(&op, entry.wanted.clone()));
         if std::mem::take(&mut entry.settled) {
             entry.set_status(RouteStatus::Pending);
             return Step::Repair(op);
@@ -373,7 +373,7 @@ impl Planner<'_, '_> {
 
     fn settle(&self, entry: &mut Entry, found: &PrefixPlan, now: Instant) -> Step {
         if let Some(op) = plan::hidden(self.prefix, &entry.take_added(), self.known.state(), self.ownership) {
-            entry.awaiting = Some(Box::new(ReadBack::of(&op, None)));
+            entry.await_effect(ReadBack::of(&op, None));
             return Step::Operate(op);
         }
         if let Some(wanted) = entry.wanted.clone()
@@ -393,7 +393,7 @@ impl Planner<'_, '_> {
         // added it to our key: give way, as if it had been there first.
         let shared = Family::of(self.prefix.addr()) == Family::Ipv6 && matches!(op, Op::Delete { .. });
         let Some(op) = self.plan(None, true).op.filter(|_| shared) else { return Step::Wait };
-        entry.awaiting = Some(Box::new(ReadBack::of(&op, None)));
+        entry.await_effect(ReadBack::of(&op, None));
         Step::Operate(op)
     }
 }

@@ -46,6 +46,7 @@ use crate::datapath::maps::{FibMaps, MapError};
 use crate::fib::compile::FibDelta;
 use crate::fib::model::{Fib, NextHop, Resolution};
 use crate::netlink::model::{Delta, IfIndex};
+use crate::prefix_map::ViewSet;
 
 /// Elements that rest before a grace period is waited for only to have them back.
 const RESTING_LIMIT: usize = 4096;
@@ -113,8 +114,8 @@ impl XdpReconciler {
 
     /// Compares the whole table and writes what differs.
     pub fn full(&mut self, maps: &mut impl FibMaps, fib: &Fib, environment: Environment<'_>) -> Outcome {
-        let mut keys = self.prefixes.keys();
-        keys.extend(fib.prefixes.keys());
+        let mut keys: ViewSet = fib.prefixes.keys().collect();
+        keys.extend(self.prefixes.keys());
         self.compared = true;
         self.sync(maps, fib, &keys, environment, true)
     }
@@ -157,7 +158,7 @@ impl XdpReconciler {
     pub fn totals(&self) -> Totals {
         let (next_hops, next_hops_live) = self.rows.count();
         Totals {
-            prefixes: self.prefixes.installed().len(),
+            prefixes: self.prefixes.count(),
             prefixes_forwarding: self.targets.forwarding_prefixes(&self.rows),
             prefixes_left_out: self.prefixes.starved().len() + self.prefixes.unplaced().len(),
             targets: self.targets.count(),
@@ -185,7 +186,7 @@ impl XdpReconciler {
 
     /// What XDP does with packets to exactly this prefix; `None` when it is not in the table.
     pub fn prefix(&self, view: ViewId, prefix: IpNet) -> Option<TargetView> {
-        self.target(*self.prefixes.installed().get(&(view, prefix))?)
+        self.target(self.prefixes.installed(&(view, prefix))?)
     }
 
     /// A target by its id, as the probe answers it.
@@ -248,7 +249,7 @@ impl XdpReconciler {
         &mut self,
         maps: &mut dyn FibMaps,
         fib: &Fib,
-        keys: &BTreeSet<Key>,
+        keys: &ViewSet,
         environment: Environment<'_>,
         all_rows: bool,
     ) -> Outcome {
@@ -282,24 +283,33 @@ impl XdpReconciler {
 
     /// Decides the target of each key. Those that are in the map go first: what an earlier agent left
     /// is claimed by the prefix that has it.
-    fn plan(&mut self, fib: &Fib, keys: &BTreeSet<Key>, reach: &Reach<'_>) {
-        let (mut known, new): (Vec<&Key>, Vec<&Key>) =
-            keys.iter().partition(|key| self.prefixes.installed().contains_key(*key));
+    fn plan(&mut self, fib: &Fib, keys: &ViewSet, reach: &Reach<'_>) {
+        let (mut known, mut new) = (ViewSet::new(), ViewSet::new());
+        for key in keys.keys() {
+            let place = if self.prefixes.installed(&key).is_some() { &mut known } else { &mut new };
+            place.insert(key, ());
+        }
         if self.adopting {
+            let mut known: Vec<Key> = known.keys().collect();
             known.sort_by_cached_key(|key| {
                 let before = self.prefixes.before(key);
                 before
-                    .zip(fib.prefixes.get(*key))
+                    .zip(fib.prefixes.get(key))
                     .map_or(u8::MAX, |(before, spec)| self.targets.claim_rank(before, spec, reach))
             });
+            known.into_iter().for_each(|key| self.decide(key, fib, reach));
+        } else {
+            known.keys().for_each(|key| self.decide(key, fib, reach));
         }
-        for key in known.into_iter().chain(new) {
-            let spec = fib.prefixes.get(key);
-            let before = self.prefixes.before(key);
-            let target = spec.map(|spec| self.targets.acquire(spec, before, &mut self.rows, reach));
-            if let Some(old) = self.prefixes.want(*key, target) {
-                self.targets.unwant(old);
-            }
+        new.keys().for_each(|key| self.decide(key, fib, reach));
+    }
+
+    fn decide(&mut self, key: Key, fib: &Fib, reach: &Reach<'_>) {
+        let before = self.prefixes.before(&key);
+        let spec = fib.prefixes.get(&key);
+        let target = spec.map(|spec| self.targets.acquire(spec, before, &mut self.rows, reach));
+        if let Some(old) = self.prefixes.want(key, target) {
+            self.targets.unwant(old);
         }
     }
 

@@ -29,14 +29,12 @@ pub fn way(state: &State, next_hop: IpAddr, ours: impl Fn(&Route) -> bool) -> Wa
     if state.addresses.iter().any(|address| address.address.contains(&next_hop)) {
         return Way::OnLink;
     }
-    let longest: u8 = if next_hop.is_ipv4() { 32 } else { 128 };
-    let mut lengths = (1..=longest).rev();
-    lengths.find_map(|length| way_by(state, next_hop, length, &ours)).unwrap_or(Way::Nowhere)
+    let mut networks = state.routes.covering(TABLE_MAIN, next_hop).filter(|network| network.prefix_len() > 0);
+    networks.find_map(|network| way_by(state, network, &ours)).unwrap_or(Way::Nowhere)
 }
 
-/// The way by a route of this length, if there is one.
-fn way_by(state: &State, next_hop: IpAddr, length: u8, ours: impl Fn(&Route) -> bool) -> Option<Way> {
-    let prefix = IpNet::new(next_hop, length).ok()?.trunc();
+/// The way by a route to exactly this prefix, if there is one.
+fn way_by(state: &State, prefix: IpNet, ours: impl Fn(&Route) -> bool) -> Option<Way> {
     let mut routes = state.routes.to(TABLE_MAIN, prefix).filter(|route| route.tos == 0);
     // In the order of the metric: the first is what the kernel uses.
     let route = routes.find(|route| !ours(route) && route.source_prefix.is_none())?;
@@ -45,7 +43,7 @@ fn way_by(state: &State, next_hop: IpAddr, length: u8, ours: impl Fn(&Route) -> 
     let is_global = |gateway: &IpAddr| !matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
     let gateways: BTreeSet<IpAddr> = usable.clone().filter_map(|hop| hop.gateway).filter(is_global).collect();
     Some(match route.kind {
-        RouteType::Unicast if !gateways.is_empty() => Way::Via { length, gateways },
+        RouteType::Unicast if !gateways.is_empty() => Way::Via { length: prefix.prefix_len(), gateways },
         RouteType::Unicast if usable.clone().any(|hop| hop.gateway.is_none()) => Way::OnLink,
         _ => Way::Nowhere,
     })

@@ -14,6 +14,7 @@ use crate::datapath::probe::{Addresses, Answer, Flow, Verdict};
 use crate::fib::model::{Fib, Target};
 use crate::netlink::model::{IfIndex, RouteType, State};
 use crate::netlink::query::KernelAnswer;
+use crate::prefix_map::PrefixMap;
 use crate::reconcile::xdp::RowView;
 
 /// A locally administered address that stands for the sender of the probe frame.
@@ -155,14 +156,8 @@ fn allows(kernel: &KernelAnswer, rows: &[RowView], destination: IpAddr) -> bool 
 
 /// The compiled table's longest match.
 pub(super) fn longest_match(fib: &Fib, view: ViewId, address: IpAddr) -> Option<(IpNet, &Target)> {
-    let mut around = Some(IpNet::from(address));
-    while let Some(prefix) = around {
-        if let Some(target) = fib.prefixes.get(&(view, prefix)) {
-            return Some((prefix, target));
-        }
-        around = prefix.supernet();
-    }
-    None
+    let (prefix, target) = fib.prefixes.view(view)?.longest_cover(&IpNet::from(address))?;
+    Some((prefix, target))
 }
 
 /// A source that the kernel accepts from this port: a routed one if there is any (hosts on the same
@@ -173,7 +168,7 @@ fn obvious_source(fib: &Fib, view: ViewId, ingress: IfIndex, destination: IpAddr
         IpAddr::V6(_) => IpAddr::V6(ANYWHERE6),
     };
     let usable = |on_link: bool| {
-        fib.prefixes.iter().filter(move |((of, _), _)| *of == view).find_map(move |((_, prefix), target)| {
+        fib.prefixes.view(view).into_iter().flat_map(PrefixMap::iter).find_map(move |(prefix, target)| {
             let source = &target.source;
             if !source.valid || source.on_link != on_link || !source.interfaces.contains(&ingress) {
                 return None;
@@ -182,9 +177,9 @@ fn obvious_source(fib: &Fib, view: ViewId, ingress: IfIndex, destination: IpAddr
                 return None;
             }
             let anywhere = prefix.contains(&anywhere).then_some(anywhere);
-            anywhere.into_iter().chain(first_hosts(*prefix)).find(|candidate| {
+            anywhere.into_iter().chain(first_hosts(prefix)).find(|candidate| {
                 let matched = longest_match(fib, view, *candidate);
-                matched.is_some_and(|(matched, _)| matched == *prefix) && *candidate != destination
+                matched.is_some_and(|(matched, _)| matched == prefix) && *candidate != destination
             })
         })
     };

@@ -23,7 +23,7 @@ impl Agent {
         if let Some(forwarding) = &self.forwarding {
             let compiled = forwarding.fib().prefixes.keys();
             prefixes.extend(
-                compiled.filter(|(of, prefix)| Some(*of) == view && shown(prefix)).map(|(_, prefix)| *prefix),
+                compiled.filter(|(of, prefix)| Some(*of) == view && shown(prefix)).map(|(_, prefix)| prefix),
             );
         }
         let routes = prefixes.into_iter().map(|prefix| {

@@ -26,7 +26,7 @@ use crate::rib::own::Own;
 use crate::rib::{Rib, RibConfig, underlay};
 
 /// Events that sessions may have under way; a full channel holds the peers back (TCP does the rest).
-const EVENTS: usize = 1024;
+const EVENTS: usize = 256;
 /// Pause before a session that had no room for an order is told again.
 const BUSY: Duration = Duration::from_millis(100);
 /// Operations per batch: a few milliseconds of the kernel's time.
@@ -286,11 +286,9 @@ fn take_out(ours: Ownership) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// Whether routes that cover an address changed.
+/// Whether routes that cover an address changed; the default route plays no part.
 fn covered(delta: &Delta, address: IpAddr) -> bool {
-    let longest = if address.is_ipv4() { 32 } else { 128 };
-    let networks = (1..=longest).filter_map(|length| ipnet::IpNet::new(address, length).ok());
-    networks.into_iter().any(|network| delta.prefixes.contains(&network.trunc()))
+    delta.prefixes.covering(&address.into()).any(|prefix| prefix.prefix_len() > 0)
 }
 
 fn own(state: &State) -> Own {

@@ -122,7 +122,7 @@ fn by_port(fib: &Fib) -> Vec<Seen<'_>> {
         (
             index,
             Port { view: 0, ..port.clone() },
-            prefixes.map(|((_, prefix), target)| (*prefix, target.as_ref())).collect(),
+            prefixes.map(|((_, prefix), target)| (prefix, target.as_ref())).collect(),
         )
     };
     fib.ports.iter().map(seen).collect()

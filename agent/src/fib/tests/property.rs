@@ -242,7 +242,7 @@ fn without_ids(fib: &Fib) -> BTreeMap<IfIndex, (Port, BTreeMap<IpNet, &Target>)>
         let prefixes = fib.prefixes.iter().filter(|((view, _), _)| *view == port.view);
         (
             Port { view: 0, ..port.clone() },
-            prefixes.map(|((_, prefix), target)| (*prefix, target.as_ref())).collect(),
+            prefixes.map(|((_, prefix), target)| (prefix, target.as_ref())).collect(),
         )
     };
     fib.ports.iter().map(|(&index, port)| (index, seen(port))).collect()
@@ -255,10 +255,10 @@ fn follow(copy: &mut Fib, fib: &Fib, delta: &FibDelta) {
         return;
     }
     copy.own.clone_from(&fib.own);
-    for key in &delta.prefixes {
-        match fib.prefixes.get(key) {
-            Some(target) => copy.prefixes.insert(*key, target.clone()),
-            None => copy.prefixes.remove(key),
+    for key in delta.prefixes.keys() {
+        match fib.prefixes.get(&key) {
+            Some(target) => copy.prefixes.insert(key, target.clone()),
+            None => copy.prefixes.remove(&key),
         };
     }
     for index in &delta.ports {
@@ -316,7 +316,7 @@ proptest! {
             prop_assert_eq!(without_ids(compiler.fib()), without_ids(fresh.fib()));
             prop_assert_eq!(&compiler.fib().own, &fresh.fib().own);
             let used: BTreeSet<ViewId> = compiler.fib().ports.values().map(|port| port.view).collect();
-            prop_assert!(compiler.fib().prefixes.keys().all(|(view, _)| used.contains(view)), "no view is left behind");
+            prop_assert!(compiler.fib().prefixes.keys().all(|(view, _)| used.contains(&view)), "no view is left behind");
         }
     }
 }

@@ -65,9 +65,9 @@ pub struct Entry {
 
 impl Entry {
     /// A target that leads nowhere yet, wanted by one prefix.
-    pub fn new(spec: &Target) -> Self {
+    pub fn new(spec: Arc<Target>) -> Self {
         Self {
-            spec: Arc::new(spec.clone()),
+            spec,
             users: 1,
             members: Vec::new(),
             leaving: Vec::new(),

@@ -1,6 +1,6 @@
 //! Targets: one per distinct content, shared by all prefixes that have it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use underpass_common::fib::TargetId;
@@ -28,6 +28,8 @@ pub struct Targets {
     ranges: Ranges,
     entries: BTreeMap<TargetId, Entry>,
     by_spec: BTreeMap<Arc<Target>, TargetId>,
+    /// The same by the address of the content: the compiler shares what is equal.
+    by_address: HashMap<usize, TargetId>,
     /// Which groups have a row among their members.
     groups_of: BTreeMap<u32, BTreeSet<TargetId>>,
     /// How many prefixes have each target in the map.
@@ -72,6 +74,7 @@ impl Targets {
             entries: BTreeMap::new(),
             holders,
             by_spec: BTreeMap::new(),
+            by_address: HashMap::new(),
             groups_of: BTreeMap::new(),
             dirty: BTreeSet::new(),
             cooling: BTreeSet::new(),
@@ -90,12 +93,12 @@ impl Targets {
     /// Which table is full; nothing was taken then.
     pub fn acquire(
         &mut self,
-        spec: &Target,
+        spec: &Arc<Target>,
         before: Option<TargetId>,
         rows: &mut Rows,
         reach: &Reach<'_>,
     ) -> Result<TargetId, Shortage> {
-        if let Some(id) = self.by_spec.get(spec) {
+        if let Some(id) = self.by_address.get(&address(spec)).or_else(|| self.by_spec.get(spec)) {
             if let Some(entry) = self.entries.get_mut(id) {
                 entry.users += 1;
             }
@@ -103,7 +106,7 @@ impl Targets {
         }
         let left = before.and_then(|id| Some((id, self.leftover.get(&id)?.clone())));
         let candidates = left.as_ref().map_or_else(Vec::new, |(_, left)| left.rows());
-        let mut entry = Entry::new(spec);
+        let mut entry = Entry::new(Arc::clone(spec));
         let taken = entry.select(rows, reach, &candidates).and_then(|()| {
             if let Some((id, left)) = &left
                 && entry.claim(left, rows, reach)
@@ -116,7 +119,8 @@ impl Targets {
         });
         let id = taken.inspect_err(|_| self.left_rows.extend(entry.rows()))?;
         entry.balance(rows);
-        self.by_spec.insert(Arc::clone(&entry.spec), id);
+        self.by_spec.insert(Arc::clone(spec), id);
+        self.by_address.insert(address(spec), id);
         join_groups(&mut self.groups_of, id, &entry);
         self.entries.insert(id, entry);
         self.dirty.insert(id);
@@ -272,6 +276,7 @@ impl Targets {
             }
             let Some(entry) = self.entries.remove(&id) else { continue };
             self.by_spec.remove(&entry.spec);
+            self.by_address.remove(&address(&entry.spec));
             leave_groups(&mut self.groups_of, id, &entry);
             self.dirty.remove(&id);
             self.cooling.remove(&id);
@@ -372,6 +377,11 @@ impl Targets {
         }
         self.entries.get(&id).map(|entry| entry.view(id, rows))
     }
+}
+
+/// Where a content is; nothing else is there as long as a target has it.
+fn address(spec: &Arc<Target>) -> usize {
+    Arc::as_ptr(spec).addr()
 }
 
 /// Notes the rows of a group.

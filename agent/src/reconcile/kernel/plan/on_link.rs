@@ -22,11 +22,9 @@ pub fn interfaces_to(state: &State, next_hop: IpAddr) -> Vec<IfIndex> {
 }
 
 fn by_route(state: &State, next_hop: IpAddr) -> Vec<IfIndex> {
-    let longest = if next_hop.is_ipv4() { 32 } else { 128 };
-    (1..=longest)
-        .rev()
-        .filter_map(|length| IpNet::new(next_hop, length).ok())
-        .map(|network| interfaces_of(state, network.trunc()))
+    let networks = state.routes.covering(TABLE_MAIN, next_hop).filter(|network| network.prefix_len() > 0);
+    networks
+        .map(|network| interfaces_of(state, network))
         .find(|interfaces| !interfaces.is_empty())
         .unwrap_or_default()
 }

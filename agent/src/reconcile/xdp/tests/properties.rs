@@ -110,7 +110,7 @@ impl Change {
                     Some(target) => world.fib.prefixes.insert(key, target.clone().into()),
                     None => world.fib.prefixes.remove(&key),
                 };
-                delta.prefixes.insert(key);
+                delta.prefixes.insert(key, ());
             }
             Self::Neighbour(port, last, to) => {
                 world.resolutions.insert(hop(*port, *last), *to);
