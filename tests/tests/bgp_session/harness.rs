@@ -122,10 +122,18 @@ impl Agent {
         }
     }
 
+    /// The session was lost: what stays of it.
     pub fn peer_down(&mut self) -> Vec<(Family, Duration)> {
-        match self.event() {
-            RibEvent::PeerDown { loss: Loss::Lost(retain), .. } => retain,
+        match self.loss() {
+            Loss::Lost(retain) => retain,
             other => panic!("expected a loss, got {other:?}"),
+        }
+    }
+
+    pub fn loss(&mut self) -> Loss {
+        match self.event() {
+            RibEvent::PeerDown { loss, .. } => loss,
+            other => panic!("expected PeerDown, got {other:?}"),
         }
     }
 

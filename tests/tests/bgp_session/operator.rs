@@ -68,7 +68,7 @@ fn another_configuration_is_taken_on_in_place_or_by_a_reset() {
     assert_eq!(peer.expect_notification(), [6, 6], "Other Configuration Change");
     let mut peer = listening.accept();
     assert_eq!(peer.establish(&open())[3..5], [0, 30], "the new hold time");
-    assert_eq!(agent.peer_down().len(), 2);
+    assert_eq!(agent.loss(), Loss::Reset(vec![Family::Ipv4, Family::Ipv6]));
     agent.peer_up();
 }
 
