@@ -36,7 +36,7 @@ use self::adj_in::Path;
 use self::best::Candidate;
 use self::guard::{Guards, Refusal};
 use self::limit::{LimitStatus, Order, PrefixLimit};
-use self::model::{Attributes, Nlri, PeerId, PeerInfo, RibEvent, SelectedRoute};
+use self::model::{Attributes, Loss, Nlri, PeerId, PeerInfo, RibEvent, SelectedRoute};
 use self::multipath::MaximumPaths;
 use self::own::Own;
 use self::peer::{PeerConfig, PeerState};
@@ -159,12 +159,12 @@ impl Rib {
                 self.release_kept(id, family, now);
                 self.with_peer(id, |peer| peer.end_of_rib(family))
             }
-            RibEvent::PeerDown { retain, deliberate: false, .. } if self.is_last_known(id) => {
+            RibEvent::PeerDown { loss, .. } if loss != Loss::Final && self.is_last_known(id) => {
                 let time = self.config.keep_last_known;
-                self.with_peer(id, |peer| peer.down_as_last(&retain, time, now));
+                self.with_peer(id, |peer| peer.down_as_last(&loss, time, now));
                 PrefixSet::new()
             }
-            RibEvent::PeerDown { retain, .. } => self.with_peer(id, |peer| peer.down(&retain, now)),
+            RibEvent::PeerDown { loss, .. } => self.with_peer(id, |peer| peer.down(&loss, now)),
             RibEvent::RefreshStarted { family, .. } => {
                 self.with_peer(id, |peer| peer.refresh_started(family, now));
                 PrefixSet::new()

@@ -79,7 +79,7 @@ impl Routing {
         let mut routing = Self {
             config: bgp.clone(),
             writing: Writing::start(RouteWriter::new()?),
-            rib: Rib::new(RibConfig::new(bgp, service_ranges(config)), own(state), now),
+            rib: Rib::new(RibConfig::new(bgp, config.service_ranges()), own(state), now),
             reconciler: KernelReconciler::new(Ownership::from(&config.kernel)),
             speaker: Speaker::start(bgp, sender)?,
             events,
@@ -164,16 +164,20 @@ impl Routing {
         }
     }
 
-    /// Takes on another configuration; what could not be done, in words. Nothing is changed when a password
-    /// cannot be read or an address not be listened on.
+    /// Looks whether another configuration can be taken on, and listens where it says.
     ///
     /// # Errors
-    /// Why nothing was changed.
-    pub fn reload(&mut self, config: &Config, new: &Bgp, diff: &Diff) -> Result<Vec<String>, StartError> {
+    /// Why nothing was changed: a password cannot be read or an address not be listened on.
+    pub fn prepare(&mut self, new: &Bgp) -> Result<(), StartError> {
         Speaker::check(new)?;
-        if diff.listen {
+        if self.config.listen != new.listen {
             self.speaker.listen_on(&new.listen)?;
         }
+        Ok(())
+    }
+
+    /// Takes on another configuration, after [`Self::prepare`]; what could not be done, in words.
+    pub fn reload(&mut self, config: &Config, new: &Bgp, diff: &Diff) -> Vec<String> {
         let mut problems = Vec::new();
         for change in &diff.peers {
             if let Err(problem) = self.reload_peer(new, change) {
@@ -183,7 +187,7 @@ impl Routing {
         self.speaker.arrange(&new.peers);
         self.config = new.clone();
         if diff.rib {
-            let changed = self.rib.reconfigure(RibConfig::new(new, service_ranges(config)));
+            let changed = self.rib.reconfigure(RibConfig::new(new, config.service_ranges()));
             self.want(&changed);
         }
         for change in &diff.peers {
@@ -191,7 +195,7 @@ impl Routing {
                 self.ask_again(change.peer);
             }
         }
-        Ok(problems)
+        problems
     }
 
     fn reload_peer(&mut self, new: &Bgp, change: &PeerDiff) -> Result<(), ReconfigureError> {
@@ -285,10 +289,6 @@ fn take_out(ours: Ownership) -> Result<(), RequestError> {
 /// Whether routes that cover an address changed; the default route plays no part.
 fn covered(delta: &Delta, address: IpAddr) -> bool {
     delta.prefixes.covering(&address.into()).any(|prefix| prefix.prefix_len() > 0)
-}
-
-fn service_ranges(config: &Config) -> &[ipnet::IpNet] {
-    config.datapath.as_ref().map_or(&[][..], |datapath| &datapath.service_ranges)
 }
 
 fn own(state: &State) -> Own {
