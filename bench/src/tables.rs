@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -21,7 +22,7 @@ use underpass::datapath::prefix_table::refused;
 use underpass::fib::compile::{Compiler, resolve};
 use underpass::fib::model::CompileConfig;
 use underpass::netlink::model::{
-    Delta, Family, IfIndex, Link, Neighbour, NeighbourState, Route, RouteNextHop, RouteType, Rule,
+    Delta, Family, IfIndex, Link, Neighbour, NeighbourState, Route, RouteBody, RouteNextHop, RouteType, Rule,
     RuleAction, State, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN,
 };
 use underpass::reconcile::xdp::{Environment, UNGUARDED, XdpReconciler};
@@ -263,7 +264,7 @@ fn state(prefixes: &[IpNet], shift: Option<usize>) -> State {
     let Some(shift) = shift else { return state };
     for (at, prefix) in prefixes.iter().enumerate() {
         let route = route(*prefix, gateway(at + shift));
-        state.routes.insert(route.key(), vec![route]);
+        state.routes.push(route);
     }
     state
 }
@@ -288,15 +289,17 @@ fn route(prefix: IpNet, gateway: IpAddr) -> Route {
         prefix,
         tos: 0,
         metric: 200,
-        protocol: 210,
-        kind: RouteType::Unicast,
-        scope: 0,
-        next_hops: vec![hop],
-        nexthop_id: None,
-        mtu: None,
-        preferred_source: None,
-        source_prefix: None,
-        unsupported: false,
+        body: Arc::new(RouteBody {
+            protocol: 210,
+            kind: RouteType::Unicast,
+            scope: 0,
+            next_hops: vec![hop],
+            nexthop_id: None,
+            mtu: None,
+            preferred_source: None,
+            source_prefix: None,
+            unsupported: false,
+        }),
     }
 }
 

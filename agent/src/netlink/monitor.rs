@@ -212,6 +212,11 @@ impl Monitor {
         &self.state
     }
 
+    /// Whether notifications wait to be taken in.
+    pub fn is_behind(&self) -> bool {
+        !self.watch.is_empty()
+    }
+
     /// How often everything was read again because notifications were lost.
     pub const fn resyncs(&self) -> u64 {
         self.counters.resyncs

@@ -95,6 +95,11 @@ impl Watch {
         Ok(Self { batches, _running: running })
     }
 
+    /// Whether nothing waits to be taken.
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
     /// Waits until there is something to read, and reads what is there. Cancel-safe.
     ///
     /// # Errors

@@ -31,10 +31,10 @@ mod entry;
 pub mod memory;
 pub mod op;
 pub mod plan;
+mod queue;
 pub mod retry;
 pub mod status;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,7 @@ use self::deadlines::Deadlines;
 use self::entry::{Entry, ReadBack};
 pub use self::op::{Op, OwnRoute, Ownership, RouteError, RouteTarget};
 use self::plan::{Known, PrefixPlan, plan_by};
+use self::queue::Queue;
 pub use self::status::{RouteStatus, StatusCounts};
 use crate::netlink::model::{Delta, Family, State};
 use crate::prefix_map::PrefixMap;
@@ -52,6 +53,10 @@ use crate::rib::model::SelectedRoute;
 
 /// How long the read-back of a written route may take before it is planned anew.
 const READ_BACK_TIME: Duration = Duration::from_secs(1);
+
+/// Most routes that may wait to be read back: with more, the kernel would be ahead of what is known of it by so much
+/// that its notifications no longer come in time.
+const MOST_AWAITED: usize = 8192;
 
 const FRUITLESS: &str = "the kernel accepted the change but shows something else";
 
@@ -61,9 +66,10 @@ pub struct KernelReconciler {
     ownership: Ownership,
     may_delete: bool,
     entries: PrefixMap<Entry>,
-    /// Prefixes to look at, each once: those whose entry is `queued`.
-    queue: VecDeque<IpNet>,
+    queue: Queue,
     deadlines: Deadlines,
+    /// Entries that wait to be read back.
+    awaited: usize,
     counts: StatusCounts,
     repairs: u64,
 }
@@ -75,8 +81,9 @@ impl KernelReconciler {
             ownership,
             may_delete: false,
             entries: PrefixMap::new(),
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             deadlines: Deadlines::default(),
+            awaited: 0,
             counts: StatusCounts::default(),
             repairs: 0,
         }
@@ -109,7 +116,7 @@ impl KernelReconciler {
             entry.settled = false;
             entry.reset_retry();
             self.counts.replace(before, entry.counts());
-            enqueue(&mut self.queue, prefix, entry);
+            self.queue.push(prefix, entry);
         }
     }
 
@@ -118,7 +125,7 @@ impl KernelReconciler {
     pub fn on_kernel_changed(&mut self, state: &State, delta: &Delta) {
         for prefix in delta.prefixes.iter() {
             if let Some(entry) = self.entries.get_mut(&prefix) {
-                enqueue(&mut self.queue, prefix, entry);
+                self.queue.push(prefix, entry);
             } else if self.has_ours(state, prefix) {
                 self.look_at(prefix);
             }
@@ -129,7 +136,7 @@ impl KernelReconciler {
         if delta.full || !delta.interfaces.is_empty() {
             for (prefix, entry) in self.entries.iter_mut() {
                 if delta.full || entry.wanted.is_some() {
-                    enqueue(&mut self.queue, prefix, entry);
+                    self.queue.push(prefix, entry);
                 }
                 entry.reset_retry();
                 // A difference that comes from a link is nobody's doing.
@@ -149,7 +156,7 @@ impl KernelReconciler {
         let mut ops = Vec::new();
         let mut known = Known::new(state);
         while ops.len() < limit
-            && let Some(prefix) = self.queue.pop_front()
+            && let Some(prefix) = self.queue.pop(self.is_ahead())
         {
             ops.extend(self.look(prefix, &mut known, now, &mut degraded));
         }
@@ -174,14 +181,16 @@ impl KernelReconciler {
             match result {
                 Ok(()) => {
                     entry.note_added(op.added_ipv6());
-                    if let Some(awaiting) = entry.awaiting_mut() {
+                    // Its effect may have been seen already, and another operation be under way.
+                    if let Some(awaiting) = entry.awaiting_mut().filter(|awaiting| awaiting.op == *op) {
                         awaiting.until = Some(now + READ_BACK_TIME);
                         awaited.push(op.prefix());
                     }
                 }
+                Err(_) if entry.awaiting().is_some_and(|awaiting| awaiting.op != *op) => {}
                 Err(error) => {
                     let due = entry.deadline();
-                    entry.take_awaiting();
+                    self.awaited -= usize::from(entry.take_awaiting().is_some());
                     entry.failed(now);
                     self.deadlines.change(op.prefix(), due, entry.deadline());
                     let status = RouteStatus::Error(error.message.clone());
@@ -205,7 +214,7 @@ impl KernelReconciler {
             for prefix in due {
                 let entry = self.entries.get_mut(&prefix);
                 if let Some(entry) = entry.filter(|entry| entry.deadline().is_some_and(|at| at <= now)) {
-                    enqueue(&mut self.queue, prefix, entry);
+                    self.queue.push(prefix, entry);
                 }
             }
         }
@@ -218,7 +227,12 @@ impl KernelReconciler {
 
     /// Whether something is to be looked at by [`Self::next_ops`] right now.
     pub fn has_work(&self) -> bool {
-        !self.queue.is_empty()
+        self.queue.has_work(self.is_ahead())
+    }
+
+    /// Whether so many routes wait to be read back that no others should be written.
+    const fn is_ahead(&self) -> bool {
+        self.awaited >= MOST_AWAITED
     }
 
     /// Where a prefix stands; `None` when nothing is wanted for it.
@@ -243,7 +257,7 @@ impl KernelReconciler {
 
     fn look_at(&mut self, prefix: IpNet) {
         let entry = self.entries.get_or_insert_with(prefix, Entry::default);
-        enqueue(&mut self.queue, prefix, entry);
+        self.queue.push(prefix, entry);
     }
 
     /// Looks at a prefix that was in the queue.
@@ -259,10 +273,12 @@ impl KernelReconciler {
         // What this run put there is no leftover: it goes when the RIB says so, complete or not.
         let may_delete = self.may_delete || entry.confirmed;
         let (before, due) = (entry.counts(), entry.deadline());
+        self.awaited -= usize::from(entry.awaiting().is_some());
         let mut planner = Planner { prefix, known, ownership: self.ownership, may_delete };
         let step = planner.next(entry, now);
         self.counts.replace(before, entry.counts());
         self.deadlines.change(prefix, due, entry.deadline());
+        self.awaited += usize::from(entry.awaiting().is_some());
         match step {
             Step::Wait => None,
             Step::Operate(op) => Some(op),
@@ -278,12 +294,6 @@ impl KernelReconciler {
                 None
             }
         }
-    }
-}
-
-fn enqueue(queue: &mut VecDeque<IpNet>, prefix: IpNet, entry: &mut Entry) {
-    if !std::mem::replace(&mut entry.queued, true) {
-        queue.push_back(prefix);
     }
 }
 

@@ -169,7 +169,7 @@ impl Agent {
     fn work(&mut self) {
         let now = Instant::now();
         if let Some(routing) = &mut self.routing {
-            routing.work(self.monitor.state(), now);
+            routing.work(self.monitor.state(), self.monitor.is_behind(), now);
         }
         if let Some(forwarding) = &mut self.forwarding {
             forwarding.work(self.monitor.state(), now);

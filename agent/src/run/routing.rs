@@ -134,8 +134,9 @@ impl Routing {
         self.reconciler.on_kernel_changed(state, delta);
     }
 
-    /// Does what is due: timers of the RIB, and writes as far as there is room.
-    pub fn work(&mut self, state: &State, now: Instant) {
+    /// Does what is due: timers of the RIB, and writes as far as there is room. `behind`: notifications of the
+    /// kernel wait to be taken in, so that what is not read back yet may well be there.
+    pub fn work(&mut self, state: &State, behind: bool, now: Instant) {
         let changed = self.rib.tick(now);
         self.want(&changed);
         let unknown = self.rib.take_unknown();
@@ -144,7 +145,9 @@ impl Routing {
         if self.rib.ready() {
             self.reconciler.allow_deletes(state);
         }
-        self.reconciler.tick(now);
+        if !behind {
+            self.reconciler.tick(now);
+        }
         while self.writing.has_room() {
             let ops = self.reconciler.next_ops(state, now, BATCH);
             if ops.is_empty() {

@@ -371,6 +371,55 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A large table does not run ahead of what is known of the kernel, and what is there is not written again.
+#[test]
+fn no_more_is_written_than_is_read_back_in_time() {
+    let mut lab = Lab::new();
+    let prefixes: Vec<String> =
+        (0..10_000).map(|n| format!("10.{}.{}.0/24", 100 + n / 256, n % 256)).collect();
+    for text in &prefixes {
+        lab.want(text, &["10.0.0.2"]);
+    }
+    assert_eq!(lab.write(), MOST_AWAITED);
+    assert!(!lab.reconciler.has_work());
+    assert_eq!(lab.write(), 0, "nothing was read back");
+    let names: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+    lab.read_back(&names[..1000]);
+    assert!(lab.reconciler.has_work());
+    assert_eq!(lab.write(), 1000);
+    lab.read_back(&names);
+    assert_eq!(lab.write(), 10_000 - MOST_AWAITED - 1000);
+    lab.read_back(&names);
+    assert_eq!((lab.write(), lab.reconciler.counts().synced), (0, 10_000));
+    assert_eq!(lab.reconciler.awaited, 0);
+}
+
+/// The kernel tells of a route before the writer tells that it took it: what comes late is about another operation.
+#[test]
+fn a_late_result_is_not_that_of_the_next_operation() {
+    let mut lab = Lab::new();
+    let text = "10.9.0.0/26";
+    lab.want(text, &["10.0.0.2"]);
+    let first = lab.reconciler.next_ops(&lab.kernel.state(), lab.now, usize::MAX);
+    let results = futures_util::FutureExt::now_or_never(lab.kernel.execute(&first)).unwrap();
+    lab.want(text, &["10.0.0.3"]);
+    lab.read_back(&[text]);
+    let second = lab.reconciler.next_ops(&lab.kernel.state(), lab.now, usize::MAX);
+    assert_eq!([first[0].label(), second[0].label()], ["add", "replace"]);
+    let refusal = RouteError::new(prefix(text), libc::EEXIST, None);
+    for late in [results, vec![Err(refusal)]] {
+        lab.reconciler.on_results(&first, late, lab.now);
+        assert_eq!(lab.reconciler.status(&prefix(text)), Some(&RouteStatus::Pending));
+        assert_eq!(lab.reconciler.next_deadline(), None, "the clock of the second has not begun");
+        assert_eq!(lab.write(), 0, "it is under way");
+    }
+    let results = futures_util::FutureExt::now_or_never(lab.kernel.execute(&second)).unwrap();
+    lab.reconciler.on_results(&second, results, lab.now);
+    assert_eq!(lab.reconciler.next_deadline(), Some(lab.now + READ_BACK_TIME));
+    lab.read_back(&[text]);
+    assert_eq!((lab.write(), lab.status(text).as_str()), (0, "synced"));
+}
+
 fn gateways(of: usize, hops: &[u8]) -> Vec<String> {
     let family = if PREFIXES[of].contains(':') { "fd00::" } else { "10.0.0." };
     hops.iter().map(|hop| format!("{family}{hop}")).collect()
