@@ -18,6 +18,7 @@ pub mod calico;
 pub mod cli;
 pub mod config;
 pub mod datapath;
+pub mod few;
 pub mod fib;
 pub mod guard;
 pub mod intern;

@@ -23,7 +23,7 @@ use underpass::fib::model::CompileConfig;
 use underpass::netlink::apply::Part;
 use underpass::netlink::decode::Event;
 use underpass::netlink::dump;
-use underpass::netlink::model::{IfIndex, NeighbourState, RouteKey, State};
+use underpass::netlink::model::{IfIndex, NeighbourState, State};
 use underpass::netlink::requests::Requests;
 use underpass::reconcile::xdp::{Environment, Outcome, UNGUARDED, XdpReconciler};
 use underpass_common::fib::{TargetId, ViewId};
@@ -266,7 +266,7 @@ impl<'a> Agent<'a> {
     fn carry(&mut self, event: Event) -> anyhow::Result<Sample> {
         self.maps.rows.clear();
         let start = Instant::now();
-        let delta = self.state.apply(event).delta;
+        let delta = self.state.apply([event]).delta;
         let resolve = |next_hop: &_| resolve(next_hop, &self.state);
         let environment = Environment { ports: &self.ports, guarded: &UNGUARDED, resolve: &resolve };
         let rows = self.reconciler.refresh_rows(&mut self.maps, &delta, environment);
@@ -297,18 +297,15 @@ fn check(outcome: &Outcome) -> anyhow::Result<()> {
 fn multiply_routes(state: &mut State, prefixes: u32) -> anyhow::Result<()> {
     let templates: Vec<_> = state
         .routes
-        .values()
-        .flatten()
+        .iter()
         .filter(|route| route.prefix.prefix_len() == 32 && route.next_hops.len() == 2)
-        .cloned()
         .collect();
     ensure!(templates.len() == NEXT_HOPS as usize, "{} routes over two next hops", templates.len());
     for number in 0..prefixes {
         let mut route = templates[(number % NEXT_HOPS) as usize].clone();
         let address = u32::from_be_bytes(NETWORK) + (number << (32 - PREFIX_LEN));
         route.prefix = IpNet::V4(Ipv4Net::new(address.into(), PREFIX_LEN)?);
-        let key: RouteKey = route.key();
-        state.routes.insert(key, vec![route]);
+        state.routes.push(route);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Underpass itself, in a namespace.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,11 @@ pub struct Agent {
     process: Process,
     netns: Netns,
     client: Client,
+    environment: Environment,
 }
+
+/// Variables of the agent's environment beside those of the test.
+pub type Environment = Vec<(&'static str, OsString)>;
 
 impl Agent {
     /// Starts `underpass run` for machine `machine` of the lab. `sections` is the TOML configuration without
@@ -38,6 +43,14 @@ impl Agent {
     /// # Errors
     /// The program is missing or cannot be started.
     pub fn start(lab: &Lab, machine: &str, sections: &str) -> Result<Self> {
+        Self::start_in(lab, machine, sections, Vec::new())
+    }
+
+    /// As [`Agent::start`], with these variables in its environment.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn start_in(lab: &Lab, machine: &str, sections: &str, environment: Environment) -> Result<Self> {
         let dir = lab.machine_dir(machine)?;
         let client = Client::new(&dir)?;
         let bpffs = lab.bpffs().join(machine);
@@ -51,8 +64,8 @@ impl Agent {
         fs::write(client.config(), config)
             .with_context(|| format!("cannot write {}", client.config().display()))?;
         let netns = lab.netns(machine);
-        let process = spawn(&netns, &client)?;
-        Ok(Self { process, netns, client })
+        let process = spawn(&netns, &client, &environment)?;
+        Ok(Self { process, netns, client, environment })
     }
 
     /// Its socket.
@@ -132,16 +145,16 @@ impl Agent {
     /// # Errors
     /// As [`Agent::start`].
     pub fn restart(&mut self) -> Result<()> {
-        self.process = spawn(&self.netns, &self.client)?;
+        self.process = spawn(&self.netns, &self.client, &self.environment)?;
         Ok(())
     }
 }
 
-fn spawn(netns: &Netns, client: &Client) -> Result<Process> {
+fn spawn(netns: &Netns, client: &Client, environment: &Environment) -> Result<Process> {
     let mut command = netns.command(&client.program);
     command.arg("run").arg("-c").arg(client.config());
     // The test's own settings are not the agent's.
-    command.env_remove("UNDERPASS_LOG");
+    command.env_remove("UNDERPASS_LOG").envs(environment.iter().map(|(name, value)| (name, value)));
     Process::start(&format!("underpass in {}", netns.name()), command, &client.dir.join("underpass.log"))
 }
 

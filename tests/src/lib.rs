@@ -16,4 +16,5 @@ pub mod topology;
 pub mod traffic;
 pub mod twin;
 pub mod wait;
+pub mod wall_clock;
 pub mod xdp;

@@ -55,7 +55,7 @@ fn foreign() -> Vec<String> {
 }
 
 fn described(state: &State, of: impl Fn(u8) -> bool) -> Vec<String> {
-    let routes = state.routes.values().flatten().filter(|route| of(route.protocol));
+    let routes = state.routes.iter().filter(|route| of(route.protocol));
     routes
         .map(|route| {
             let mut gateways: Vec<IpAddr> = route.next_hops.iter().filter_map(|hop| hop.gateway).collect();
@@ -189,7 +189,7 @@ impl Agent {
     }
 
     fn want(&mut self, wanted: &Desired) {
-        let changes = wanted.iter().map(|(prefix, route)| (*prefix, Some(route)));
+        let changes = wanted.iter().map(|(prefix, route)| (*prefix, Some(Arc::new(route.clone()))));
         self.reconciler.on_desired_changed(changes);
     }
 

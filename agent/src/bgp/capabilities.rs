@@ -56,9 +56,9 @@ impl Settings {
     pub fn new(bgp: &Bgp, peer: &Peer) -> Self {
         Self {
             peer: peer.address,
-            local_as: peer.local_as.unwrap_or(bgp.local_as),
+            local_as: bgp.local_as_of(peer),
             remote_as: peer.remote_as,
-            router_id: peer.router_id.unwrap_or(bgp.router_id),
+            router_id: bgp.router_id_of(peer),
             hold_time: seconds(peer.hold_time),
             min_hold_time: peer.min_hold_time.map(seconds),
             send_hold_time: peer.send_hold_time,

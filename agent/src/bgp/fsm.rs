@@ -2,11 +2,12 @@
 //!
 //! One machine holds what belongs to the peer (dialling, back-off, counters) and at most two connections: the one
 //! in use and one that collides with it (RFC 4271 §6.8) or replaces it (RFC 4724 §5). `messages` handles what
-//! comes in on a connection, `collision` decides between two.
+//! comes in on a connection, `collision` decides between two, `dial` makes new ones.
 
 mod action;
 mod cause;
 mod collision;
+mod dial;
 mod event;
 mod messages;
 mod operator;
@@ -22,7 +23,7 @@ use super::status::State;
 use super::timers::{BackOff, Jitter};
 use super::wire::{self, RefreshKind};
 use crate::netlink::model::Family;
-use crate::rib::model::{RibEvent, UNTIL_SENT_AGAIN};
+use crate::rib::model::{Loss, RibEvent};
 
 pub use action::Action;
 pub use cause::Cause;
@@ -90,6 +91,8 @@ pub struct Counters {
     pub treated_as_withdraw: u64,
     /// Attributes left out (RFC 7606).
     pub attributes_discarded: u64,
+    /// Attributes that count for nothing from an external peer.
+    pub attributes_ignored: u64,
     /// Families whose End-of-RIB was seen in this session.
     pub end_of_rib: Vec<Family>,
     /// Last error.
@@ -216,76 +219,6 @@ impl Fsm {
         self.mode == Mode::Stopped
     }
 
-    /// Leaves Idle: dials, or waits for the peer.
-    fn run(&mut self, now: Instant, out: &mut Vec<Action>) {
-        self.mode = Mode::Running;
-        if !self.settings.passive && self.connections.is_empty() {
-            self.dial(now, out);
-        }
-    }
-
-    fn dial(&mut self, now: Instant, out: &mut Vec<Action>) {
-        self.dial = Dial::Connecting(now + DIAL_TIMEOUT);
-        out.push(Action::Dial);
-    }
-
-    fn cancel_dial(&mut self, out: &mut Vec<Action>) {
-        if matches!(self.dial, Dial::Connecting(_)) {
-            out.push(Action::CancelDial);
-        }
-        self.dial = Dial::Off;
-    }
-
-    fn dial_failed(&mut self, now: Instant, cause: Cause, out: &mut Vec<Action>) {
-        self.dial = Dial::Off;
-        self.note(false, cause, out);
-        self.dial_later(now);
-    }
-
-    /// Dials again after a pause, if nothing else is there.
-    fn dial_later(&mut self, now: Instant) {
-        if self.mode == Mode::Running && !self.settings.passive && self.connections.is_empty() {
-            self.dial = Dial::Waiting(now + self.dial_pause.next(&mut self.jitter));
-        }
-    }
-
-    fn connected(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        direction: Direction,
-        local: IpAddr,
-        out: &mut Vec<Action>,
-    ) {
-        match direction {
-            Direction::Outgoing if self.mode == Mode::Stopped => return out.push(Action::Close(id)),
-            Direction::Outgoing => self.dial = Dial::Off,
-            Direction::Incoming => {
-                if let Some(refusal) = self.refusal() {
-                    out.extend([Action::Send(id, wire::notification(&refusal)), Action::Close(id)]);
-                    return;
-                }
-                self.drop_older_incoming(out);
-            }
-        }
-        if matches!(self.dial, Dial::Waiting(_)) {
-            self.dial = Dial::Off;
-        }
-        self.mode = Mode::Running;
-        out.push(Action::Send(id, wire::open(&self.settings.open())));
-        self.connections.push(Connection {
-            id,
-            direction,
-            local,
-            phase: Phase::OpenSent,
-            since: now,
-            negotiated: None,
-            hold: Some(now + OPEN_HOLD),
-            keepalive: None,
-            quiet: 0,
-        });
-    }
-
     fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
         if let Mode::Held { until, .. } = self.mode
             && until <= now
@@ -390,18 +323,15 @@ impl Fsm {
         if now.duration_since(connection.since) >= STABLE {
             self.error_pause.reset();
         }
-        let stale_time = self.settings.stale_time;
-        let retain = match (cause, &connection.negotiated) {
-            (Cause::AdminReset(_), Some(negotiated)) => {
-                negotiated.families.iter().map(|family| (*family, UNTIL_SENT_AGAIN)).collect()
-            }
+        let loss = match (cause, &connection.negotiated) {
+            (cause, _) if cause.is_final() => Loss::Final,
+            (Cause::AdminReset(_), Some(negotiated)) => Loss::Reset(negotiated.families.clone()),
             (cause, Some(negotiated)) if cause.may_be_restart(negotiated.notification_is_restart()) => {
-                negotiated.retain(stale_time)
+                Loss::Lost(negotiated.retain(self.settings.stale_time))
             }
-            _ => Vec::new(),
+            _ => Loss::Lost(Vec::new()),
         };
-        let deliberate = cause.is_final();
-        out.push(Action::Rib(RibEvent::PeerDown { peer: self.settings.peer, retain, deliberate }));
+        out.push(Action::Rib(RibEvent::PeerDown { peer: self.settings.peer, loss }));
     }
 
     fn note(&mut self, established: bool, cause: Cause, out: &mut Vec<Action>) {

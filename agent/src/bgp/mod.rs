@@ -15,6 +15,7 @@
 //! machine in `fsm` decides, without either. The channel to the RIB is bounded: while it is full, the task stops
 //! reading (TCP slows the peer down) and goes on sending KEEPALIVEs.
 
+pub mod bad_update;
 pub mod capabilities;
 mod connection;
 pub mod fsm;

@@ -1,5 +1,7 @@
 //! The task of one peer: sockets and clock around its state machine.
 
+mod order;
+
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -16,50 +18,11 @@ use super::capabilities::{Negotiated, Settings};
 use super::connection::{Connection, Input};
 use super::fsm::{Action, Cause, ConnectionId, Counters, Direction, Event, Fsm};
 use super::log_limit::Limit;
-use super::notification::Notification;
 use super::socket::{self, Endpoint};
 use super::status::State;
-use crate::netlink::model::Family;
 use crate::rib::model::RibEvent;
 
-/// Orders to a peer's task.
-#[derive(Debug)]
-pub enum Command {
-    /// Ask for the routes of a family again.
-    Refresh(Family),
-    /// Take the session down, with words for the peer's operator.
-    Down(String),
-    /// Let the session come up.
-    Up,
-    /// Reset the session, with words for the peer's operator.
-    Reset(String),
-    /// The peer sends more than its bound.
-    PrefixLimit {
-        /// Family of the first prefix beyond the bound.
-        family: Family,
-        /// The bound.
-        limit: u32,
-        /// Stay idle for this long; `None`: until [`Command::Up`].
-        restart: Option<Duration>,
-    },
-    /// The configuration changed.
-    Reconfigure(Box<Reconfigure>),
-    /// End the session with this NOTIFICATION, then the task.
-    Stop(Option<Notification>),
-}
-
-/// What is new for a session.
-#[derive(Debug)]
-pub struct Reconfigure {
-    /// Configured name.
-    pub name: String,
-    /// Configuration of the session.
-    pub settings: Settings,
-    /// Where to dial.
-    pub endpoint: Endpoint,
-    /// What is in use cannot go on with this: Cease, Other Configuration Change, and anew.
-    pub reset: bool,
-}
+pub use order::{Command, Reconfigure};
 
 /// What the task shows to the outside.
 #[derive(Clone, Debug, Default)]
@@ -83,7 +46,7 @@ pub struct Start {
     pub settings: Settings,
     /// Where to dial.
     pub endpoint: Endpoint,
-    /// Whether to begin; otherwise [`Command::Up`] does.
+    /// Whether to begin; otherwise [`Event::Start`] does.
     pub enabled: bool,
     /// Seed of the timers' jitter.
     pub seed: u64,
@@ -114,7 +77,7 @@ struct Task {
     view: Arc<Mutex<View>>,
     session: Option<Arc<Negotiated>>,
     shown_error: Option<Cause>,
-    faults_log: Limit,
+    bad_updates_log: Limit,
 }
 
 enum Woken {
@@ -139,12 +102,12 @@ pub async fn run(start: Start) {
         next_id: 0,
         closing: JoinSet::new(),
         pending: VecDeque::new(),
-        rib: events.clone(),
+        rib: events,
         reading_paused: false,
         view,
         session: None,
         shown_error: None,
-        faults_log: Limit::default(),
+        bad_updates_log: Limit::default(),
     };
     if enabled {
         task.handle(Event::Start);
@@ -152,7 +115,7 @@ pub async fn run(start: Start) {
         task.show(task.fsm.state());
     }
     loop {
-        match task.wait(&mut incoming, &mut commands, &events).await {
+        match task.wait(&mut incoming, &mut commands).await {
             Woken::Command(Some(Command::Stop(notification))) => {
                 task.handle(Event::Stop(notification));
                 break;
@@ -183,13 +146,7 @@ pub async fn run(start: Start) {
 impl Task {
     fn command(&mut self, command: Command) {
         match command {
-            Command::Refresh(family) => self.handle(Event::Refresh(family)),
-            Command::Down(text) => self.handle(Event::AdminDown(text)),
-            Command::Up => self.handle(Event::Start),
-            Command::Reset(text) => self.handle(Event::AdminReset(text)),
-            Command::PrefixLimit { family, limit, restart } => {
-                self.handle(Event::PrefixLimit { family, limit, restart });
-            }
+            Command::Tell(event) => self.handle(event),
             Command::Stop(notification) => self.handle(Event::Stop(notification)),
             Command::Reconfigure(new) => {
                 let Reconfigure { name, settings, endpoint, reset } = *new;
@@ -203,19 +160,18 @@ impl Task {
         &mut self,
         incoming: &mut mpsc::Receiver<TcpStream>,
         commands: &mut mpsc::Receiver<Command>,
-        events: &mpsc::Sender<RibEvent>,
     ) -> Woken {
         self.deliver();
         let deadline = self.deadline();
         let reading = self.pending.is_empty();
         self.pause_reading(!reading);
-        let Self { dialling, connections, closing, pending, .. } = self;
+        let Self { dialling, connections, closing, pending, rib, .. } = self;
         tokio::select! {
             command = commands.recv() => Woken::Command(command),
             Some(stream) = incoming.recv() => Woken::Incoming(stream),
             result = poll_dial(dialling), if dialling.is_some() => Woken::Dialled(result),
             (id, input) = poll_connections(connections, reading) => Woken::Input(id, input),
-            permit = events.reserve(), if !reading => match (permit, pending.pop_front()) {
+            permit = rib.reserve(), if !reading => match (permit, pending.pop_front()) {
                 (Ok(permit), Some(event)) => {
                     permit.send(event);
                     Woken::Delivered
@@ -369,11 +325,17 @@ impl Task {
                 self.session = Some(Arc::from(negotiated));
             }
             Action::Ended { established, cause } => self.log_end(established, cause),
-            Action::Fault(fault) => {
-                if let Some(suppressed) = self.faults_log.allow(Instant::now()) {
-                    let disposition = if fault.withdraw { "routes withdrawn" } else { "attribute discarded" };
-                    let error = fault.notification;
-                    tracing::warn!(peer = self.name, %error, disposition, suppressed, "bad UPDATE");
+            Action::BadUpdate(bad) => {
+                if let Some(suppressed) = self.bad_updates_log.allow(Instant::now()) {
+                    tracing::warn!(
+                        peer = self.name,
+                        error = bad.error(),
+                        consequence = bad.consequence(),
+                        prefixes = bad.prefixes(),
+                        suppressed,
+                        octets = bad.message(),
+                        "bad UPDATE"
+                    );
                 }
             }
         }

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::capabilities::Settings;
+use super::fsm::Event;
 use super::password::{Password, PasswordError};
 use super::peer::{self, Command, Reconfigure, View};
 use super::socket::Endpoint;
@@ -137,7 +138,7 @@ impl Session {
         if !negotiated.route_refresh || !negotiated.families.contains(&family) {
             return Err(OrderError::NotOffered(self.address));
         }
-        self.order(Command::Refresh(family))
+        self.order(Command::Tell(Event::Refresh(family)))
     }
 
     fn view(&self) -> View {
@@ -167,6 +168,7 @@ impl Session {
             end_of_rib: counters.end_of_rib,
             treated_as_withdraw: counters.treated_as_withdraw,
             attributes_discarded: counters.attributes_discarded,
+            attributes_ignored: counters.attributes_ignored,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! All sessions of the agent.
 
+mod error;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,9 +12,10 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
+use super::fsm::Event;
 use super::listener::{self, Door, Doors, Rejected};
 use super::notification::{self, Notification};
-use super::password::{Password, PasswordError};
+use super::password::Password;
 use super::peer::{self, Command};
 use super::session::{self, OrderError, Session};
 use super::socket;
@@ -21,50 +24,12 @@ use crate::config::model::{Bgp, Peer};
 use crate::netlink::model::Family;
 use crate::rib::model::{PeerId, RibEvent};
 
+pub use error::{ReconfigureError, StartError};
+
 /// How long [`Speaker::shutdown`] waits for the sessions.
 const SHUTDOWN: Duration = Duration::from_secs(2);
 /// Connections that wait for a peer's task.
 const CONNECTIONS: usize = 2;
-
-/// Why the speaker cannot start, or cannot take on a configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A listening address cannot be bound.
-    #[error("cannot listen on {address}: {source}; {remedy}")]
-    Listen {
-        /// Address asked for.
-        address: SocketAddr,
-        /// What to do.
-        remedy: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The same peer is configured twice.
-    #[error("peer {0} is configured twice: sessions are told apart by the peer's address, remove one")]
-    DuplicatePeer(IpAddr),
-    /// The password of a peer cannot be read.
-    #[error("peer {peer}: {source}")]
-    Password {
-        /// Configured name.
-        peer: String,
-        /// What is wrong.
-        source: PasswordError,
-    },
-    /// The kernel does not take the bounds of `ttl_security` for a listening address.
-    #[error("ttl_security: cannot bound the hops of those who connect: {source}; let those peers be dialled")]
-    Hops {
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The kernel does not take a password for a listening address.
-    #[error("peer {peer}: cannot expect signatures: {source}; the kernel needs CONFIG_TCP_MD5SIG")]
-    Signature {
-        /// Configured name.
-        peer: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
 
 /// How the sessions end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -310,7 +275,7 @@ impl Speaker {
     /// # Errors
     /// The peer is unknown or its task busy.
     pub fn down(&self, peer: PeerId, text: String) -> Result<(), OrderError> {
-        self.session(peer)?.order(Command::Down(text))
+        self.session(peer)?.order(Command::Tell(Event::AdminDown(text)))
     }
 
     /// Lets a session come up again.
@@ -318,7 +283,7 @@ impl Speaker {
     /// # Errors
     /// The peer is unknown or its task busy.
     pub fn up(&self, peer: PeerId) -> Result<(), OrderError> {
-        self.session(peer)?.order(Command::Up)
+        self.session(peer)?.order(Command::Tell(Event::Start))
     }
 
     /// Resets a session: Cease, Administrative Reset, with words for the peer's operator (RFC 9003). Its
@@ -327,7 +292,7 @@ impl Speaker {
     /// # Errors
     /// The peer is unknown or its task busy.
     pub fn reset(&self, peer: PeerId, text: String) -> Result<(), OrderError> {
-        self.session(peer)?.order(Command::Reset(text))
+        self.session(peer)?.order(Command::Tell(Event::AdminReset(text)))
     }
 
     /// Ends the session of a peer that sends more than its bound: Cease, Maximum Number of Prefixes Reached with
@@ -343,7 +308,7 @@ impl Speaker {
         limit: u32,
         restart: Option<Duration>,
     ) -> Result<(), OrderError> {
-        self.session(peer)?.order(Command::PrefixLimit { family, limit, restart })
+        self.session(peer)?.order(Command::Tell(Event::PrefixLimit { family, limit, restart }))
     }
 
     fn session(&self, peer: PeerId) -> Result<&Session, OrderError> {
@@ -365,17 +330,6 @@ impl Speaker {
             tracing::warn!("BGP sessions did not end in time; their connections are cut");
         }
     }
-}
-
-/// Why a session goes on with its old configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum ReconfigureError {
-    /// What would keep it from starting.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// Its task takes no orders.
-    #[error(transparent)]
-    Order(#[from] OrderError),
 }
 
 fn expect_password(

@@ -77,6 +77,8 @@ pub struct SessionStatus {
     pub treated_as_withdraw: u64,
     /// Attributes discarded because of an error in them (RFC 7606).
     pub attributes_discarded: u64,
+    /// `LOCAL_PREF`, `ORIGINATOR_ID` and `CLUSTER_LIST` of an external peer, which count for nothing.
+    pub attributes_ignored: u64,
 }
 
 impl SessionStatus {

@@ -29,6 +29,8 @@ pub struct Outcome {
     pub faults: Vec<Fault>,
     /// The routes of the message were taken for withdrawn (RFC 7606 §2).
     pub treated_as_withdraw: bool,
+    /// Attributes that count for nothing from an external peer (RFC 7606 §7.5, §7.9, §7.10).
+    pub ignored: u64,
     /// It was an End-of-RIB.
     pub end_of_rib: Option<Family>,
 }
@@ -70,6 +72,7 @@ pub fn outcome(session: Session, parsed: Parsed) -> Result<Outcome, Notification
         return Err(fault.notification.clone());
     }
     let treated_as_withdraw = withdraw_all.is_some();
+    let ignored = if session.external { ignored(&attributes) } else { 0 };
     let mut announced = Vec::new();
     for (next_hop, nlri) in groups {
         match (next_hop, treated_as_withdraw) {
@@ -83,7 +86,19 @@ pub fn outcome(session: Session, parsed: Parsed) -> Result<Outcome, Notification
             _ => withdrawn.extend(nlri),
         }
     }
-    Ok(Outcome { events: events(peer, withdrawn, announced), faults, treated_as_withdraw, end_of_rib: None })
+    Ok(Outcome {
+        events: events(peer, withdrawn, announced),
+        faults,
+        treated_as_withdraw,
+        ignored,
+        end_of_rib: None,
+    })
+}
+
+/// How many attributes there are that an external peer has no business to send.
+fn ignored(attributes: &ParsedAttributes) -> u64 {
+    let ParsedAttributes { local_pref, originator_id, cluster_list, .. } = attributes;
+    [local_pref.is_some(), originator_id.is_some(), !cluster_list.is_empty()].map(u64::from).iter().sum()
 }
 
 fn events(peer: PeerId, withdrawn: Vec<Nlri>, announced: Vec<(Arc<Attributes>, Vec<Nlri>)>) -> Vec<RibEvent> {

@@ -9,7 +9,7 @@ mod update;
 
 use std::net::Ipv4Addr;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rustbgpd_wire as codec;
 use rustbgpd_wire::constants::capability_code;
 use rustbgpd_wire::notification as codec_notification;
@@ -67,6 +67,14 @@ impl Message {
 /// An UPDATE whose sections are located but not decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Update(codec::UpdateMessage);
+
+impl Update {
+    /// The message as it came in.
+    pub fn message(&self) -> Bytes {
+        let codec::UpdateMessage { withdrawn_routes, path_attributes, nlri } = &self.0;
+        encode::update(withdrawn_routes, path_attributes, nlri)
+    }
+}
 
 /// OPEN (RFC 4271 §4.2), sent or received. The version is 4.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
 use super::model::{Bgp, Config, Kernel, Peer};
 
 /// How deep a change of a peer's configuration goes; the later the deeper.
@@ -48,6 +46,13 @@ pub struct PeerDiff {
     pub fate: Fate,
 }
 
+impl PeerDiff {
+    /// Whether the peer goes on as it is.
+    pub const fn is_unchanged(&self) -> bool {
+        matches!(self.fate, Fate::Changed { depth: Depth::None, .. })
+    }
+}
+
 /// What differs between two configurations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diff {
@@ -68,9 +73,8 @@ pub struct Diff {
 impl Diff {
     /// Whether there is anything to do or to tell.
     pub fn is_empty(&self) -> bool {
-        let same = |peer: &PeerDiff| matches!(peer.fate, Fate::Changed { depth: Depth::None, .. });
         let Self { peers, listen, rib, datapath, flush_on_stop, needs_restart } = self;
-        peers.iter().all(same)
+        peers.iter().all(PeerDiff::is_unchanged)
             && !(*listen || *rib || *datapath || *flush_on_stop)
             && needs_restart.is_empty()
     }
@@ -97,13 +101,9 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
     ];
     result.needs_restart = restarts.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
     if let (Some(old_bgp), Some(new_bgp)) = (bgp, &new.bgp) {
-        diff_bgp(old_bgp, new_bgp, service_ranges(old) != service_ranges(new), &mut result);
+        diff_bgp(old_bgp, new_bgp, old.service_ranges() != new.service_ranges(), &mut result);
     }
     result
-}
-
-fn service_ranges(config: &Config) -> &[IpNet] {
-    config.datapath.as_ref().map_or(&[][..], |datapath| &datapath.service_ranges)
 }
 
 fn diff_bgp(old: &Bgp, new: &Bgp, service_ranges: bool, result: &mut Diff) {
@@ -138,7 +138,6 @@ fn diff_bgp(old: &Bgp, new: &Bgp, service_ranges: bool, result: &mut Diff) {
         name: peer.name.clone(),
         fate: Fate::Removed,
     }));
-    let same = |peer: &PeerDiff| matches!(peer.fate, Fate::Changed { depth: Depth::None, .. });
     result.rib = shared.import
         || service_ranges
         || *maximum_paths_ebgp != new.maximum_paths_ebgp
@@ -146,7 +145,7 @@ fn diff_bgp(old: &Bgp, new: &Bgp, service_ranges: bool, result: &mut Diff) {
         || *maximum_paths != new.maximum_paths
         || *keep_last_known != new.keep_last_known
         || old.router_id != new.router_id
-        || !result.peers.iter().all(same);
+        || !result.peers.iter().all(PeerDiff::is_unchanged);
 }
 
 /// What differs for all peers.
@@ -170,8 +169,9 @@ fn changed((old_bgp, old): (&Bgp, &Peer), (new_bgp, new): (&Bgp, &Peer), shared:
         source_address,
         interface,
         password,
-        router_id,
-        local_as,
+        // Compared as they are inherited.
+        router_id: _,
+        local_as: _,
         hold_time,
         min_hold_time,
         send_hold_time,
@@ -195,8 +195,6 @@ fn changed((old_bgp, old): (&Bgp, &Peer), (new_bgp, new): (&Bgp, &Peer), shared:
         rules,
         rules_default,
     } = old;
-    let ours = |bgp: &Bgp, number: Option<u32>| number.unwrap_or(bgp.local_as);
-    let identifier = |bgp: &Bgp, id: Option<_>| id.unwrap_or(bgp.router_id);
     let found = [
         ("name", InPlace, *name != new.name),
         ("enabled", InPlace, *enabled != new.enabled),
@@ -206,8 +204,8 @@ fn changed((old_bgp, old): (&Bgp, &Peer), (new_bgp, new): (&Bgp, &Peer), shared:
         ("source_address", Reset, *source_address != new.source_address),
         ("interface", Reset, *interface != new.interface),
         ("password", Reset, *password != new.password),
-        ("router_id", Reset, identifier(old_bgp, *router_id) != identifier(new_bgp, new.router_id)),
-        ("local_as", Reset, ours(old_bgp, *local_as) != ours(new_bgp, new.local_as)),
+        ("router_id", Reset, old_bgp.router_id_of(old) != new_bgp.router_id_of(new)),
+        ("local_as", Reset, old_bgp.local_as_of(old) != new_bgp.local_as_of(new)),
         ("hold_time", Reset, *hold_time != new.hold_time),
         ("min_hold_time", Reset, *min_hold_time != new.min_hold_time),
         ("send_hold_time", InPlace, *send_hold_time != new.send_hold_time),

@@ -33,6 +33,31 @@ pub struct Config {
     pub kernel: Kernel,
 }
 
+impl Config {
+    /// This configuration with what a running agent can take on of another one. What needs a restart stays,
+    /// and differs again when the two are compared.
+    #[must_use]
+    pub fn take_on(&self, new: &Self) -> Self {
+        Self {
+            agent: self.agent.clone(),
+            log: self.log.clone(),
+            datapath: in_both(self.datapath.as_ref(), new.datapath.as_ref()),
+            bgp: in_both(self.bgp.as_ref(), new.bgp.as_ref()),
+            kernel: Kernel { flush_on_stop: new.kernel.flush_on_stop, ..self.kernel.clone() },
+        }
+    }
+
+    /// `datapath.service_ranges`; none without `[datapath]`.
+    pub fn service_ranges(&self) -> &[IpNet] {
+        self.datapath.as_ref().map_or(&[][..], |datapath| &datapath.service_ranges)
+    }
+}
+
+/// The new section where both have one; else it stays as it is, missing or not.
+fn in_both<T: Clone>(old: Option<&T>, new: Option<&T>) -> Option<T> {
+    old.map(|old| new.unwrap_or(old).clone())
+}
+
 /// `[agent]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {
@@ -180,6 +205,21 @@ impl Bgp {
             maximum_paths_ibgp: None,
             keep_last_known: Duration::from_hours(1),
         }
+    }
+
+    /// Our AS on the session with a peer.
+    pub fn local_as_of(&self, peer: &Peer) -> u32 {
+        peer.local_as.unwrap_or(self.local_as)
+    }
+
+    /// Our BGP identifier on the session with a peer.
+    pub fn router_id_of(&self, peer: &Peer) -> Ipv4Addr {
+        peer.router_id.unwrap_or(self.router_id)
+    }
+
+    /// Whether a peer is of another AS than ours on the session with it.
+    pub fn is_external(&self, peer: &Peer) -> bool {
+        peer.remote_as != self.local_as_of(peer)
     }
 }
 

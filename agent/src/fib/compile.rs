@@ -201,7 +201,7 @@ impl Compiler {
             // Not `any`: every table has to be read.
             tables.iter_mut().fold(false, |changed, (&id, table)| table.refresh(id, prefix, state) || changed)
         };
-        dirty.extend(delta.prefixes.iter().copied().filter(|&prefix| refresh(prefix)));
+        dirty.extend(delta.prefixes.iter().filter(|&prefix| refresh(prefix)));
     }
 
     /// Computes the targets of these prefixes, and of all boundaries inside of them, again.

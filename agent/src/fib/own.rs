@@ -14,7 +14,6 @@ use underpass_common::own::own_bits;
 
 use super::model::OwnFilter;
 use super::rules::is_default;
-use super::table::routes_to;
 use crate::netlink::model::{Delta, Family, RouteType, Rule, State, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
 
 /// Ranges that the program leaves to the kernel before it asks for anything.
@@ -43,10 +42,9 @@ impl Own {
         let rules: Vec<&Rule> = state.rules.iter().filter(|rule| rule.family == Family::Ipv4).collect();
         let mut own = Self { default_rules: is_default(&rules), ..Self::default() };
         own.refresh_addresses(state);
-        for (key, routes) in &state.routes {
-            if let IpNet::V4(prefix) = key.prefix
-                && TABLES.contains(&key.table)
-                && routes.iter().any(|route| is_refused(route.kind))
+        for route in state.routes.iter().filter(|route| is_refused(route.kind)) {
+            if let IpNet::V4(prefix) = route.prefix
+                && TABLES.contains(&route.table)
             {
                 own.routes.insert(prefix);
             }
@@ -58,10 +56,7 @@ impl Own {
     pub fn refresh(&mut self, delta: &Delta, state: &State) -> bool {
         let addresses = !delta.interfaces.is_empty() && self.refresh_addresses(state);
         // Not `any`: every prefix has to be read.
-        delta
-            .prefixes
-            .iter()
-            .fold(addresses, |changed, prefix| self.refresh_routes(*prefix, state) || changed)
+        delta.prefixes.iter().fold(addresses, |changed, prefix| self.refresh_routes(prefix, state) || changed)
     }
 
     fn refresh_addresses(&mut self, state: &State) -> bool {
@@ -76,7 +71,7 @@ impl Own {
     fn refresh_routes(&mut self, prefix: IpNet, state: &State) -> bool {
         let IpNet::V4(net) = prefix else { return false };
         let refused =
-            TABLES.iter().any(|&table| routes_to(table, prefix, state).any(|route| is_refused(route.kind)));
+            TABLES.iter().any(|&table| state.routes.to(table, prefix).any(|route| is_refused(route.kind)));
         if refused { self.routes.insert(net) } else { self.routes.remove(&net) }
     }
 

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use crate::intern::Interner;
-use crate::netlink::model::{IfIndex, Route, RouteKey, RouteNextHop, RouteType, State};
+use crate::netlink::model::{IfIndex, Route, RouteNextHop, RouteType, State};
 use crate::prefix_map::PrefixMap;
 
 /// A usable next hop of a route.
@@ -59,7 +59,7 @@ impl Table {
     /// Reads a table from the kernel's state.
     pub fn new(id: u32, state: &State) -> Self {
         let mut table = Self::default();
-        for prefix in prefixes_of(id, state) {
+        for prefix in state.routes.prefixes(id) {
             table.refresh(id, prefix, state);
         }
         table
@@ -67,7 +67,7 @@ impl Table {
 
     /// Reads one prefix again. Gives whether its answer changed.
     pub fn refresh(&mut self, id: u32, prefix: IpNet, state: &State) -> bool {
-        let Some(answer) = choose(prefix, routes_to(id, prefix, state)) else {
+        let Some(answer) = choose(prefix, state.routes.to(id, prefix)) else {
             return self.answers.remove(&prefix).is_some();
         };
         match self.answers.get_mut(&prefix) {
@@ -111,25 +111,10 @@ impl Table {
     }
 }
 
-/// The routes to one prefix of one table, by TOS, metric and then in the kernel's order.
-pub fn routes_to(table: u32, prefix: IpNet, state: &State) -> impl Iterator<Item = &Route> {
-    let first = RouteKey { table, prefix, tos: 0, metric: 0 };
-    let last = RouteKey { tos: u8::MAX, metric: u32::MAX, ..first };
-    state.routes.range(first..=last).flat_map(|(_, routes)| routes)
-}
-
-/// The prefixes of one table that have a route, in order.
-fn prefixes_of(table: u32, state: &State) -> impl Iterator<Item = IpNet> {
-    let first = RouteKey { table, prefix: IpNet::V4(Ipv4Net::default()), tos: 0, metric: 0 };
-    let keys = state.routes.range(first..).map(|(key, _)| key).take_while(move |key| key.table == table);
-    let mut before = None;
-    keys.map(|key| key.prefix).filter(move |prefix| before.replace(*prefix) != Some(*prefix))
-}
-
 /// The kernel's choice among the routes to one prefix of one table, which come by TOS, metric and
 /// then in the kernel's order; `None` when it would go on with a shorter prefix.
-fn choose<'a>(prefix: IpNet, routes: impl Iterator<Item = &'a Route>) -> Option<Answer> {
-    let usable: Vec<&Route> = routes.filter(|route| !is_dead(route)).collect();
+fn choose(prefix: IpNet, routes: impl Iterator<Item = Route>) -> Option<Answer> {
+    let usable: Vec<Route> = routes.filter(|route| !is_dead(route)).collect();
     let first = usable.first()?;
     // A route with a TOS (IPv4) or a source prefix (IPv6) wins for packets that fit it, whatever its metric;
     // what the others get is up to the rest.

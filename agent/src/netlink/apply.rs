@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::decode::Event;
-use super::model::{Address, Delta, IfIndex, Link, Route, RouteType, State};
+use super::model::{Address, Delta, IfIndex, Link, Route, RouteKey, RouteType, State};
 use super::order;
 
 /// A part of the state that is read by one dump.
@@ -58,18 +58,31 @@ pub struct Applied {
     /// Links of which it takes a look at all routes to tell whether something has to be read again, and
     /// whether they changed their state: for [`State::reread_for`].
     pub links: BTreeMap<IfIndex, bool>,
+    /// A link or an address put routes in doubt: the kernel announces it before it is done with them.
+    pub unsettled: bool,
 }
 
 impl State {
-    /// Brings the state up to date with a notification. Takes no longer for a link that goes down
+    /// Brings the state up to date with notifications, in order. Takes no longer for a link that goes down
     /// where there are many routes: what follows from them is asked for by [`Self::reread_for`].
-    pub fn apply(&mut self, event: Event) -> Applied {
+    pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> Applied {
         let mut applied = Applied::default();
+        for event in events {
+            let of_interface = matches!(event.part(), Part::Links | Part::Addresses);
+            let doubted = applied.reread.remove(&Part::Routes);
+            self.apply_one(event, &mut applied);
+            applied.unsettled |= of_interface && applied.reread.contains(&Part::Routes);
+            applied.reread.extend(doubted.then_some(Part::Routes));
+        }
+        applied
+    }
+
+    fn apply_one(&mut self, event: Event, applied: &mut Applied) {
         match event {
-            Event::Link(link) => self.set_link(link, &mut applied),
-            Event::LinkGone(index) => self.drop_link(index, &mut applied),
-            Event::Address(address) => self.add_address(address, &mut applied),
-            Event::AddressGone(address) => self.drop_address(&address, &mut applied),
+            Event::Link(link) => self.set_link(link, applied),
+            Event::LinkGone(index) => self.drop_link(index, applied),
+            Event::Address(address) => self.add_address(address, applied),
+            Event::AddressGone(address) => self.drop_address(&address, applied),
             Event::Neighbour(neighbour) => {
                 let key = (neighbour.ifindex, neighbour.address);
                 if self.neighbours.get(&key) != Some(&neighbour) {
@@ -102,15 +115,13 @@ impl State {
                 }
             }
             Event::Route(route, placement) => {
-                self.change_routes(&route.clone(), &mut applied, |routes| {
-                    order::add(routes, route, placement)
-                });
+                self.change_routes(route.key(), applied, |routes| order::add(routes, route, placement));
             }
             Event::RouteGone(route) => {
-                self.change_routes(&route, &mut applied, |routes| order::remove(routes, &route));
+                self.change_routes(route.key(), applied, |routes| order::remove(routes, &route));
             }
             Event::NexthopObject(id) => {
-                self.doubt_routes_by(id, &mut applied);
+                self.doubt_routes_by(id, applied);
                 applied.reread.insert(Part::Routes);
             }
             Event::Settings { linkdown } => {
@@ -120,40 +131,38 @@ impl State {
                 }
             }
         }
-        applied
     }
 
-    /// Changes the routes that share a key with `route`; `change` tells whether it is certain.
+    /// Changes the routes that share a key; `change` tells whether it is certain.
     fn change_routes(
         &mut self,
-        route: &Route,
+        key: RouteKey,
         applied: &mut Applied,
         change: impl FnOnce(&mut Vec<Route>) -> bool,
     ) {
-        // Mostly one, and there may be a million.
-        let routes = self.routes.entry(route.key()).or_insert_with(|| Vec::with_capacity(1));
-        let before = routes.clone();
-        if !change(routes) {
-            for route in routes.iter_mut() {
-                route.unsupported = true;
+        let changed = self.routes.edit(key, |routes| {
+            if !change(routes) {
+                routes.iter_mut().for_each(|route| route.unsupported = true);
+                applied.reread.insert(Part::Routes);
             }
-            applied.reread.insert(Part::Routes);
-        }
-        if *routes != before {
-            applied.delta.prefixes.insert(route.prefix);
-        }
-        if routes.is_empty() {
-            self.routes.remove(&route.key());
+        });
+        if changed {
+            applied.delta.prefixes.insert(key.prefix);
         }
     }
 
     /// Keeps the fast path off the routes that use a nexthop object. `None`: of none that is known.
     fn doubt_routes_by(&mut self, nexthop_id: Option<u32>, applied: &mut Applied) {
-        let of_object = |route: &&mut Route| nexthop_id.is_some() && route.nexthop_id == nexthop_id;
-        for route in self.routes.values_mut().flatten().filter(of_object) {
-            route.unsupported = true;
-            applied.delta.prefixes.insert(route.prefix);
+        if nexthop_id.is_none() {
+            return;
         }
+        self.routes.retain_mut(|route| {
+            if route.nexthop_id == nexthop_id {
+                route.unsupported = true;
+                applied.delta.prefixes.insert(route.prefix);
+            }
+            true
+        });
     }
 
     fn add_address(&mut self, address: Address, applied: &mut Applied) {
@@ -196,7 +205,7 @@ impl State {
         let moved = before.is_some_and(|before| {
             (before.up, before.carrier, before.master) != (link.up, link.carrier, link.master)
         });
-        applied.links.insert(link.index, moved);
+        *applied.links.entry(link.index).or_default() |= moved;
         self.links.insert(link.index, link);
     }
 
@@ -215,14 +224,14 @@ impl State {
     /// Whether routes say otherwise about a link's carrier: a dump shows a new carrier at once, but
     /// the routes follow only with the notification (`linkwatch_do_dev`).
     fn contradicts(&self, link: &Link) -> bool {
-        let unicast = self.routes.values().flatten().filter(|route| route.kind == RouteType::Unicast);
+        let unicast = self.routes.bodies().filter(|route| route.kind == RouteType::Unicast);
         let mut hops = unicast.flat_map(|route| &route.next_hops).filter(|hop| hop.ifindex == link.index);
         hops.any(|hop| hop.link_down == link.carrier)
     }
 
     /// Whether routes or neighbours depend on a link; a new pod's interface has none yet.
     fn is_used(&self, index: IfIndex) -> bool {
-        let mut hops = self.routes.values().flatten().flat_map(|route| &route.next_hops);
+        let mut hops = self.routes.bodies().flat_map(|route| &route.next_hops);
         hops.any(|hop| hop.ifindex == index) || self.neighbours.keys().any(|(ifindex, _)| *ifindex == index)
     }
 
@@ -246,26 +255,21 @@ impl State {
 
     /// Takes the next hops by an interface for dead, in routes to destinations that `concerned` names.
     fn lose_routes(&mut self, index: IfIndex, applied: &mut Applied, concerned: impl Fn(&IpAddr) -> bool) {
-        self.routes.retain(|key, routes| {
-            let mut hops = routes.iter().flat_map(|route| &route.next_hops);
-            if concerned(&key.prefix.addr()) && hops.any(|hop| hop.ifindex == index) {
-                applied.delta.prefixes.insert(key.prefix);
-                routes.retain_mut(|route| lose_interface(route, index));
+        self.routes.retain_mut(|route| {
+            let uses = route.next_hops.iter().any(|hop| hop.ifindex == index);
+            if !uses || !concerned(&route.prefix.addr()) {
+                return true;
             }
-            !routes.is_empty()
+            applied.delta.prefixes.insert(route.prefix);
+            lose_interface(route, index)
         });
     }
 }
 
-/// Takes the next hops by an interface for dead. Gives whether the route still has another, or none
-/// was by that interface.
+/// Takes the next hops by an interface for dead. Gives whether the route still has another.
 fn lose_interface(route: &mut Route, index: IfIndex) -> bool {
-    let mut lost = false;
-    for hop in route.next_hops.iter_mut().filter(|hop| hop.ifindex == index) {
-        hop.dead = true;
-        lost = true;
-    }
-    !lost || route.next_hops.iter().any(|hop| !hop.dead)
+    route.next_hops.iter_mut().filter(|hop| hop.ifindex == index).for_each(|hop| hop.dead = true);
+    route.next_hops.iter().any(|hop| !hop.dead)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::apply::Part;
-use super::decode::{Event, decode};
+use super::decode::{Decoder, Event};
 use super::install::Dump;
 use super::model::{IfIndex, Link, State};
 use super::order;
@@ -126,6 +126,7 @@ fn question(part: Part, family: AddressFamily) -> RouteNetlinkMessage {
 struct Reader {
     family: AddressFamily,
     state: State,
+    decoder: Decoder,
     undecodable: u64,
 }
 
@@ -136,7 +137,7 @@ impl Reader {
         if self.family != AddressFamily::Unspec && family != Some(self.family) {
             return;
         }
-        match decode(reply.message_type, 0, reply.payload) {
+        match self.decoder.decode(reply.message_type, 0, reply.payload) {
             Ok(Some(event)) => self.add(event),
             Ok(None) => {}
             Err(error) => {
@@ -154,7 +155,9 @@ impl Reader {
             Event::Address(address) => drop(state.addresses.insert(address)),
             Event::Neighbour(entry) => drop(state.neighbours.insert((entry.ifindex, entry.address), entry)),
             Event::Rule(rule) => state.rules.push(rule),
-            Event::Route(route, _) => order::append(state.routes.entry(route.key()).or_default(), route),
+            Event::Route(route, _) => {
+                state.routes.edit(route.key(), |routes| order::append(routes, route));
+            }
             _ => {}
         }
     }

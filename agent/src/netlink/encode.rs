@@ -165,7 +165,7 @@ mod tests {
     use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST};
 
     use super::*;
-    use crate::netlink::decode::{Event, Placement, decode, message_type};
+    use crate::netlink::decode::{Decoder, Event, Placement, message_type};
     use crate::netlink::requests::messages;
 
     /// What is written is what our own reader, which the kernel's notifications go through, finds.
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(read.len(), cases.len());
         for ((sequence, (name, prefix, way)), (found_sequence, reply)) in (1..).zip(cases).zip(read) {
             assert_eq!((found_sequence, reply.flags), (sequence, NLM_F_REQUEST | NLM_F_CREATE), "{name}");
-            let event = decode(reply.message_type, reply.flags, reply.payload).unwrap();
+            let event = Decoder::default().decode(reply.message_type, reply.flags, reply.payload).unwrap();
             let Some(Event::Route(route, Placement::First)) = event else { panic!("{name}: {event:?}") };
             let found: Vec<Hop> = route
                 .next_hops

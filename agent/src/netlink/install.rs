@@ -41,8 +41,8 @@ impl State {
                     delta.full |= before != self.rules;
                 }
                 Part::Routes => {
-                    let changed = take_over(&mut self.routes, take(&mut new.routes));
-                    delta.prefixes.extend(changed.into_iter().map(|key| key.prefix));
+                    let before = replace(&mut self.routes, take(&mut new.routes));
+                    delta.prefixes.extend(self.routes.differences(&before));
                 }
             }
         }

@@ -15,6 +15,7 @@ mod order;
 pub mod query;
 pub mod requests;
 pub mod route_writer;
+pub mod routes;
 mod settings;
 #[cfg(test)]
 pub(crate) mod text;

@@ -1,10 +1,14 @@
 //! The kernel's forwarding state as plain data. No I/O.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
+
+use super::routes::Routes;
+use crate::prefix_map::PrefixSet;
 
 /// Kernel interface index.
 pub type IfIndex = u32;
@@ -216,7 +220,8 @@ pub struct RouteNextHop {
     pub encapsulated: bool,
 }
 
-/// A route of the kernel.
+/// A route of the kernel: its key, and the rest, which many routes have in common and share. Dereferences to the
+/// rest; a change of it is made to a copy where others share it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Route {
     /// Table.
@@ -227,6 +232,27 @@ pub struct Route {
     pub tos: u8,
     /// Metric (`RTA_PRIORITY`); the lowest wins within a table, prefix and TOS.
     pub metric: u32,
+    /// The rest.
+    pub body: Arc<RouteBody>,
+}
+
+impl Deref for Route {
+    type Target = RouteBody;
+
+    fn deref(&self) -> &RouteBody {
+        &self.body
+    }
+}
+
+impl DerefMut for Route {
+    fn deref_mut(&mut self) -> &mut RouteBody {
+        Arc::make_mut(&mut self.body)
+    }
+}
+
+/// What a route says besides its key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteBody {
     /// `rtm_protocol`: who installed it.
     pub protocol: u8,
     /// Type.
@@ -249,7 +275,7 @@ pub struct Route {
 
 /// What tells routes of the kernel apart within a family: IPv4 also keeps several with equal keys
 /// (`NLM_F_APPEND`), the first of which is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteKey {
     /// Table.
     pub table: u32,
@@ -261,32 +287,17 @@ pub struct RouteKey {
     pub metric: u32,
 }
 
-/// By table, prefix, TOS and metric, prefixes as [`IpNet`] orders them. By numbers: a large table compares keys all
-/// the time.
-impl Ord for RouteKey {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by_prefix = match (&self.prefix, &other.prefix) {
-            (IpNet::V4(one), IpNet::V4(two)) => {
-                let bits = |net: &Ipv4Net| u64::from(net.addr().to_bits()) << 8 | u64::from(net.prefix_len());
-                bits(one).cmp(&bits(two))
-            }
-            (one, two) => one.cmp(two),
-        };
-        let rest = || (self.tos, self.metric).cmp(&(other.tos, other.metric));
-        self.table.cmp(&other.table).then(by_prefix).then_with(rest)
-    }
-}
-
-impl PartialOrd for RouteKey {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
 impl Route {
     /// The route's key.
     pub const fn key(&self) -> RouteKey {
         RouteKey { table: self.table, prefix: self.prefix, tos: self.tos, metric: self.metric }
+    }
+
+    /// The same route with other next hops.
+    #[must_use]
+    pub fn with_next_hops(&self, next_hops: Vec<RouteNextHop>) -> Self {
+        let body = Arc::new(RouteBody { next_hops, ..RouteBody::clone(self) });
+        Self { body, ..self.clone() }
     }
 }
 
@@ -325,8 +336,8 @@ pub struct State {
     pub neighbours: BTreeMap<(IfIndex, IpAddr), Neighbour>,
     /// Rules of both families in the order of the walk.
     pub rules: Vec<Rule>,
-    /// Routes, the kernel's first choice first within a key.
-    pub routes: BTreeMap<RouteKey, Vec<Route>>,
+    /// Routes.
+    pub routes: Routes,
     /// IPv4 settings by interface.
     pub ipv4_conf: BTreeMap<IfIndex, Ipv4Conf>,
     /// IPv6 settings by interface.
@@ -341,7 +352,7 @@ pub struct Delta {
     /// Links, addresses or settings of these interfaces changed.
     pub interfaces: std::collections::BTreeSet<IfIndex>,
     /// Routes to these prefixes changed, in any table.
-    pub prefixes: std::collections::BTreeSet<IpNet>,
+    pub prefixes: PrefixSet,
     /// These neighbours changed.
     pub neighbours: std::collections::BTreeSet<(IfIndex, IpAddr)>,
 }
@@ -361,7 +372,7 @@ impl Delta {
     pub fn merge(&mut self, later: Self) {
         self.full |= later.full;
         self.interfaces.extend(later.interfaces);
-        self.prefixes.extend(later.prefixes);
+        self.prefixes.append(&later.prefixes);
         self.neighbours.extend(later.neighbours);
     }
 }

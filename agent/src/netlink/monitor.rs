@@ -261,20 +261,15 @@ impl Monitor {
     }
 
     fn apply(&mut self, events: Vec<Event>) -> Delta {
-        let mut delta = Delta::default();
-        for event in events {
-            let of_interface = matches!(event.part(), Part::Links | Part::Addresses);
-            let applied = self.state.apply(event);
-            if of_interface && applied.reread.contains(&Part::Routes) {
-                self.settles = Some(Instant::now() + SETTLED_AFTER);
-            }
-            self.wanted.extend(applied.reread);
-            for (index, moved) in applied.links {
-                *self.links.entry(index).or_default() |= moved;
-            }
-            delta.merge(applied.delta);
+        let applied = self.state.apply(events);
+        if applied.unsettled {
+            self.settles = Some(Instant::now() + SETTLED_AFTER);
         }
-        delta
+        self.wanted.extend(applied.reread);
+        for (index, moved) in applied.links {
+            *self.links.entry(index).or_default() |= moved;
+        }
+        applied.delta
     }
 
     fn start_dump(&mut self) {

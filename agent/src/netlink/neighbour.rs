@@ -101,7 +101,7 @@ impl Solicitor {
         let mut state = None;
         let message = RouteNetlinkMessage::GetNeighbour(question(ifindex, address));
         let answer = self.requests.ask(message, 0, |reply| {
-            if let Ok(Some(Event::Neighbour(entry))) = decode(reply.message_type, 0, reply.payload) {
+            if let Ok(Some(Event::Neighbour(entry))) = decode(reply.message_type, reply.payload) {
                 state = Some(entry.state);
             }
         });

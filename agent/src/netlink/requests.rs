@@ -63,6 +63,10 @@ pub struct Reply<'a> {
 /// The messages in a datagram; ends at the first malformed one.
 pub fn messages(mut datagram: &[u8]) -> impl Iterator<Item = (u32, Reply<'_>)> {
     std::iter::from_fn(move || {
+        // Its error at the end would be a text that nobody reads.
+        if datagram.len() < HEADER_LENGTH {
+            return None;
+        }
         let buffer = NetlinkBuffer::new_checked(datagram).ok()?;
         let length = usize::try_from(buffer.length()).ok()?;
         let reply = Reply {

@@ -216,7 +216,7 @@ fn additions(op: &Op, owner: usize, batch: &mut Batch) {
             // One by one: of several in one request, a single one that is there already would take
             // back all the others (`ip6_route_multipath_add`).
             Family::Ipv6 => {
-                for hop in &new.next_hops {
+                for hop in new.next_hops.iter() {
                     add(new, std::slice::from_ref(hop), NLM_F_APPEND, owner, batch);
                 }
             }
@@ -274,7 +274,7 @@ fn removals(op: &Op, owner: usize, batch: &mut Batch) {
     }
 }
 
-const fn removal<'a>(route: &Route, way: Way<'a>) -> RouteRequest<'a> {
+fn removal<'a>(route: &Route, way: Way<'a>) -> RouteRequest<'a> {
     RouteRequest {
         message_type: DELROUTE,
         flags: NLM_F_REQUEST,

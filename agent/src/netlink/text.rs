@@ -1,10 +1,12 @@
 //! Kernel states as text, in the words of `ip`, for tests.
 
+use std::sync::Arc;
+
 use std::net::IpAddr;
 
 use crate::netlink::model::{
-    Address, Family, Ipv4Conf, Ipv6Conf, Link, Neighbour, NeighbourState, Route, RouteNextHop, RouteType,
-    Rule, RuleAction, State,
+    Address, Family, Ipv4Conf, Ipv6Conf, Link, Neighbour, NeighbourState, Route, RouteBody, RouteNextHop,
+    RouteType, Rule, RuleAction, State,
 };
 
 /// The rules every IPv4 namespace starts with.
@@ -55,7 +57,7 @@ pub fn state(text: &str) -> State {
             "rule" => state.rules.push(rule(&mut words)),
             "route" => {
                 let route = read_route(&mut words);
-                state.routes.entry(route.key()).or_default().push(route);
+                state.routes.push(route);
             }
             other => panic!("unknown object {other:?} in {line:?}"),
         }
@@ -200,15 +202,17 @@ fn read_route(words: &mut Words<'_>) -> Route {
         prefix: prefix.parse().unwrap_or_else(|_| panic!("not a prefix: {prefix:?}")),
         tos: 0,
         metric: 0,
-        protocol: 4,
-        kind,
-        scope: 0,
-        next_hops: Vec::new(),
-        nexthop_id: None,
-        mtu: None,
-        preferred_source: None,
-        source_prefix: None,
-        unsupported: false,
+        body: Arc::new(RouteBody {
+            protocol: 4,
+            kind,
+            scope: 0,
+            next_hops: Vec::new(),
+            nexthop_id: None,
+            mtu: None,
+            preferred_source: None,
+            source_prefix: None,
+            unsupported: false,
+        }),
     };
     while let Some(word) = words.next() {
         match word {

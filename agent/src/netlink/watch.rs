@@ -1,13 +1,21 @@
-//! The socket that notifications arrive on.
+//! The socket that the kernel's notifications come in on, and the thread that reads it.
+//!
+//! A thread of its own, because a socket that the runtime waits for wakes it up for every single message: with
+//! a million routes on their way that costs the kernel more than the routes.
 
-use std::future::poll_fn;
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
+use std::os::fd::AsFd as _;
+use std::thread;
+use std::time::Duration;
 
+use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{AsyncSocket, TokioSocket};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
+use tokio::sync::mpsc;
 
-use super::decode::{Event, decode};
+use super::decode::{Decoder, Event};
 use super::requests::{MESSAGE_BUFFER, messages};
 
 /// Multicast groups, `RTNLGRP_*` of linux/rtnetlink.h.
@@ -26,8 +34,14 @@ const GROUPS: [(u32, &str); 11] = [
 ];
 /// Groups that older kernels do not have.
 const OPTIONAL: [u32; 1] = [32];
-/// Most datagrams that are read before others get a turn.
+/// Most datagrams in a batch.
 const BATCH: usize = 4096;
+/// Batches that wait to be taken; the kernel keeps the rest, as far as its buffer reaches.
+const WAITING: usize = 4;
+/// With so many datagrams in a batch there will be more soon ...
+const FLOOD: usize = 64;
+/// ... and they are waited for this long, so that the kernel has nobody to wake up for each.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// What was there to read.
 #[derive(Debug, Default)]
@@ -40,39 +54,45 @@ pub struct Batch {
     pub undecodable: u64,
 }
 
-/// A socket that is a member of all groups that the state depends on.
+/// A member of all groups that the state depends on.
+#[derive(Debug)]
 pub struct Watch {
-    socket: TokioSocket,
-    buffer: Vec<u8>,
-}
-
-impl std::fmt::Debug for Watch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").finish_non_exhaustive()
-    }
+    batches: mpsc::Receiver<io::Result<Batch>>,
+    /// The thread ends when this is closed.
+    _running: PipeWriter,
 }
 
 impl Watch {
-    /// Subscribes in the network namespace of this thread. Must be called inside a tokio runtime.
+    /// Subscribes in the network namespace of this thread.
     ///
     /// # Errors
     /// The kernel refuses the socket or a group.
     pub fn new(receive_buffer: usize) -> io::Result<Self> {
-        let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
         // The kernel caps what is not forced at `net.core.rmem_max`.
-        if setsockopt(socket.socket_ref(), sockopt::RcvBufForce, &receive_buffer).is_err() {
-            setsockopt(socket.socket_ref(), sockopt::RcvBuf, &receive_buffer)?;
+        if setsockopt(&socket, sockopt::RcvBufForce, &receive_buffer).is_err() {
+            setsockopt(&socket, sockopt::RcvBuf, &receive_buffer)?;
         }
-        socket.socket_mut().bind_auto()?;
+        socket.set_non_blocking(true)?;
+        socket.bind_auto()?;
         for (group, name) in GROUPS {
-            match socket.socket_ref().add_membership(group) {
+            match socket.add_membership(group) {
                 Err(error) if OPTIONAL.contains(&group) => {
                     tracing::info!(group = name, %error, "the kernel does not announce these objects");
                 }
                 other => other?,
             }
         }
-        Ok(Self { socket, buffer: Vec::with_capacity(MESSAGE_BUFFER) })
+        let (stopped, running) = io::pipe()?;
+        let (sender, batches) = mpsc::channel(WAITING);
+        let reader = Reader {
+            socket,
+            stopped,
+            buffer: Vec::with_capacity(MESSAGE_BUFFER),
+            decoder: Decoder::default(),
+        };
+        thread::Builder::new().name("netlink".to_owned()).spawn(move || reader.run(&sender))?;
+        Ok(Self { batches, _running: running })
     }
 
     /// Waits until there is something to read, and reads what is there. Cancel-safe.
@@ -80,32 +100,78 @@ impl Watch {
     /// # Errors
     /// The socket fails for good.
     pub async fn read(&mut self) -> io::Result<Batch> {
+        let ended = || io::Error::other("the thread that reads the kernel's notifications has ended");
+        self.batches.recv().await.ok_or_else(ended)?
+    }
+}
+
+/// What the thread has.
+struct Reader {
+    socket: Socket,
+    stopped: PipeReader,
+    buffer: Vec<u8>,
+    decoder: Decoder,
+}
+
+impl Reader {
+    /// Reads until the watch is dropped or the socket fails.
+    fn run(mut self, batches: &mpsc::Sender<io::Result<Batch>>) {
         loop {
-            let mut batch = Batch::default();
-            self.buffer.clear();
-            let first = poll_fn(|context| self.socket.poll_recv(context, &mut self.buffer)).await;
-            batch.take(first, &self.buffer)?;
-            for _ in 0..BATCH {
-                self.buffer.clear();
-                match self.socket.socket_ref().recv(&mut self.buffer, 0) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    result => batch.take(result.map(drop), &self.buffer)?,
-                }
+            let batch = match self.wait() {
+                Ok(true) => self.read(),
+                Ok(false) => return,
+                Err(error) => Err(error),
+            };
+            let failed = batch.is_err();
+            let is_flood = batch.as_ref().is_ok_and(|(_, datagrams)| *datagrams >= FLOOD);
+            let batch = batch.map(|(batch, _)| batch);
+            let concerns =
+                batch.as_ref().map_or(true, |b| b.overrun || b.undecodable > 0 || !b.events.is_empty());
+            if concerns && batches.blocking_send(batch).is_err() || failed {
+                return;
             }
-            if batch.overrun || batch.undecodable > 0 || !batch.events.is_empty() {
-                return Ok(batch);
+            if is_flood {
+                thread::sleep(GATHER);
             }
         }
+    }
+
+    /// Waits for something to read; `false`: nobody wants it any more.
+    fn wait(&self) -> io::Result<bool> {
+        loop {
+            let mut wanted = [
+                PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.stopped.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut wanted, PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+                Ok(_) => return Ok(!wanted[1].any().unwrap_or(true)),
+            }
+        }
+    }
+
+    /// Reads what is there, and how many datagrams that were.
+    fn read(&mut self) -> io::Result<(Batch, usize)> {
+        let mut batch = Batch::default();
+        for datagrams in 0..BATCH {
+            self.buffer.clear();
+            match self.socket.recv(&mut self.buffer, 0) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((batch, datagrams)),
+                result => batch.take(result.map(drop), &self.buffer, &mut self.decoder)?,
+            }
+        }
+        Ok((batch, BATCH))
     }
 }
 
 impl Batch {
     /// Takes what one read gave.
-    fn take(&mut self, result: io::Result<()>, datagram: &[u8]) -> io::Result<()> {
+    fn take(&mut self, result: io::Result<()>, datagram: &[u8], decoder: &mut Decoder) -> io::Result<()> {
         match result {
             // Larger than the buffer, and cut off.
             Ok(()) if datagram.len() >= MESSAGE_BUFFER => self.overrun = true,
-            Ok(()) => self.read(datagram),
+            Ok(()) => self.read(datagram, decoder),
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.overrun = true,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -113,9 +179,9 @@ impl Batch {
         Ok(())
     }
 
-    fn read(&mut self, datagram: &[u8]) {
+    fn read(&mut self, datagram: &[u8], decoder: &mut Decoder) {
         for (_, message) in messages(datagram) {
-            match decode(message.message_type, message.flags, message.payload) {
+            match decoder.decode(message.message_type, message.flags, message.payload) {
                 Ok(event) => self.events.extend(event),
                 Err(error) => {
                     self.undecodable += 1;

@@ -39,6 +39,11 @@ impl PrefixSet {
         self.0.remove(prefix).is_some()
     }
 
+    /// Adds all prefixes of another set.
+    pub fn append(&mut self, other: &Self) {
+        self.extend(other.iter());
+    }
+
     /// All prefixes, in order.
     pub fn iter(&self) -> impl Iterator<Item = IpNet> {
         self.0.keys()
@@ -61,6 +66,12 @@ impl FromIterator<IpNet> for PrefixSet {
     }
 }
 
+impl<const N: usize> From<[IpNet; N]> for PrefixSet {
+    fn from(prefixes: [IpNet; N]) -> Self {
+        prefixes.into_iter().collect()
+    }
+}
+
 impl Extend<IpNet> for PrefixSet {
     fn extend<I: IntoIterator<Item = IpNet>>(&mut self, prefixes: I) {
         for prefix in prefixes {
@@ -79,7 +90,7 @@ mod tests {
         let [wide, narrow, other] = ["10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32"].map(prefix);
         let mut set: PrefixSet = [other, narrow].into_iter().collect();
         assert!(set.insert(wide) && !set.insert(narrow));
-        set.extend([wide, other]);
+        set.append(&[wide, other].into_iter().collect());
         assert_eq!((set.len(), set.is_empty()), (3, false));
         assert_eq!(set.iter().collect::<Vec<_>>(), [wide, narrow, other]);
         assert_eq!(set.inside(&wide).collect::<Vec<_>>(), [wide, narrow]);

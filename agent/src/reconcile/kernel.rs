@@ -26,6 +26,7 @@
 //! A refused operation keeps the kernel's words and is tried again with growing pauses, and at once when
 //! links or addresses change. A route of somebody else with the same key keeps ours out.
 
+mod deadlines;
 mod entry;
 pub mod memory;
 pub mod op;
@@ -33,18 +34,18 @@ pub mod plan;
 pub mod retry;
 pub mod status;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tracing::{info, warn};
 
+use self::deadlines::Deadlines;
 use self::entry::{Entry, ReadBack};
 pub use self::op::{Op, OwnRoute, Ownership, RouteError, RouteTarget};
-use self::plan::{PrefixPlan, plan_prefix};
+use self::plan::{Known, PrefixPlan, plan_by};
 pub use self::status::{RouteStatus, StatusCounts};
-use crate::intern::Interner;
 use crate::netlink::model::{Delta, Family, State};
 use crate::prefix_map::PrefixMap;
 use crate::rib::model::SelectedRoute;
@@ -62,9 +63,7 @@ pub struct KernelReconciler {
     entries: PrefixMap<Entry>,
     /// Prefixes to look at, each once: those whose entry is `queued`.
     queue: VecDeque<IpNet>,
-    /// When prefixes have to be looked at again. May name some whose deadline has moved since.
-    deadlines: BTreeMap<Instant, Vec<IpNet>>,
-    routes: Interner<SelectedRoute>,
+    deadlines: Deadlines,
     counts: StatusCounts,
     repairs: u64,
 }
@@ -77,8 +76,7 @@ impl KernelReconciler {
             may_delete: false,
             entries: PrefixMap::new(),
             queue: VecDeque::new(),
-            deadlines: BTreeMap::new(),
-            routes: Interner::default(),
+            deadlines: Deadlines::default(),
             counts: StatusCounts::default(),
             repairs: 0,
         }
@@ -99,14 +97,14 @@ impl KernelReconciler {
     }
 
     /// The RIB selected other routes for these prefixes; `None`: no route any more.
-    pub fn on_desired_changed<'a>(
+    pub fn on_desired_changed(
         &mut self,
-        changes: impl IntoIterator<Item = (IpNet, Option<&'a SelectedRoute>)>,
+        changes: impl IntoIterator<Item = (IpNet, Option<Arc<SelectedRoute>>)>,
     ) {
         for (prefix, route) in changes {
             let entry = self.entries.get_or_insert_with(prefix, Entry::default);
             let before = entry.counts();
-            entry.wanted = route.map(|route| self.routes.share(route));
+            entry.wanted = route;
             entry.set_status(RouteStatus::Pending);
             entry.settled = false;
             entry.reset_retry();
@@ -118,11 +116,11 @@ impl KernelReconciler {
     /// The kernel's state changed. Looks again at the prefixes whose routes did, and at all when links
     /// or addresses did: other next hops may be on-link now.
     pub fn on_kernel_changed(&mut self, state: &State, delta: &Delta) {
-        for prefix in &delta.prefixes {
-            if let Some(entry) = self.entries.get_mut(prefix) {
-                enqueue(&mut self.queue, *prefix, entry);
+        for prefix in delta.prefixes.iter() {
+            if let Some(entry) = self.entries.get_mut(&prefix) {
+                enqueue(&mut self.queue, prefix, entry);
             } else if self.has_ours(state, prefix) {
-                self.look_at(*prefix);
+                self.look_at(prefix);
             }
         }
         if delta.full {
@@ -149,10 +147,11 @@ impl KernelReconciler {
         let repairs = self.repairs;
         let mut degraded = Vec::new();
         let mut ops = Vec::new();
+        let mut known = Known::new(state);
         while ops.len() < limit
             && let Some(prefix) = self.queue.pop_front()
         {
-            ops.extend(self.look(prefix, state, now, &mut degraded));
+            ops.extend(self.look(prefix, &mut known, now, &mut degraded));
         }
         if self.repairs > repairs {
             let routes = self.repairs - repairs;
@@ -175,15 +174,16 @@ impl KernelReconciler {
             match result {
                 Ok(()) => {
                     entry.note_added(op.added_ipv6());
-                    if let Some(awaiting) = &mut entry.awaiting {
+                    if let Some(awaiting) = entry.awaiting_mut() {
                         awaiting.until = Some(now + READ_BACK_TIME);
                         awaited.push(op.prefix());
                     }
                 }
                 Err(error) => {
-                    entry.awaiting = None;
+                    let due = entry.deadline();
+                    entry.take_awaiting();
                     entry.failed(now);
-                    note_deadline(&mut self.deadlines, op.prefix(), entry);
+                    self.deadlines.change(op.prefix(), due, entry.deadline());
                     let status = RouteStatus::Error(error.message.clone());
                     if *entry.status() != status {
                         entry.set_status(status);
@@ -193,9 +193,7 @@ impl KernelReconciler {
             }
             self.counts.replace(before, entry.counts());
         }
-        if !awaited.is_empty() {
-            self.deadlines.entry(now + READ_BACK_TIME).or_default().append(&mut awaited);
-        }
+        self.deadlines.add(now + READ_BACK_TIME, &mut awaited);
         if let Some(first) = failed.first() {
             warn!(routes = failed.len(), first = %first, "the kernel refused routes, trying again later");
         }
@@ -203,8 +201,8 @@ impl KernelReconciler {
 
     /// Looks again at what is due by `now`; call before [`Self::next_ops`].
     pub fn tick(&mut self, now: Instant) {
-        while let Some(first) = self.deadlines.first_entry().filter(|first| *first.key() <= now) {
-            for prefix in first.remove() {
+        while let Some(due) = self.deadlines.take_due(now) {
+            for prefix in due {
                 let entry = self.entries.get_mut(&prefix);
                 if let Some(entry) = entry.filter(|entry| entry.deadline().is_some_and(|at| at <= now)) {
                     enqueue(&mut self.queue, prefix, entry);
@@ -215,17 +213,7 @@ impl KernelReconciler {
 
     /// When [`Self::tick`] has something to do next. Forgets deadlines that have moved.
     pub fn next_deadline(&mut self) -> Option<Instant> {
-        while let Some(mut first) = self.deadlines.first_entry() {
-            let at = *first.key();
-            while let Some(prefix) = first.get().last() {
-                if self.entries.get(prefix).and_then(Entry::deadline) == Some(at) {
-                    return Some(at);
-                }
-                first.get_mut().pop();
-            }
-            first.remove();
-        }
-        None
+        self.deadlines.next(|prefix| self.entries.get(prefix).and_then(Entry::deadline))
     }
 
     /// Whether something is to be looked at by [`Self::next_ops`] right now.
@@ -249,8 +237,8 @@ impl KernelReconciler {
     }
 
     /// Whether a prefix has a route of ours.
-    fn has_ours(&self, state: &State, prefix: &IpNet) -> bool {
-        plan::routes_of(state, self.ownership.table, *prefix).any(|route| self.ownership.is_ours(route))
+    fn has_ours(&self, state: &State, prefix: IpNet) -> bool {
+        state.routes.to(self.ownership.table, prefix).any(|route| self.ownership.is_ours(&route))
     }
 
     fn look_at(&mut self, prefix: IpNet) {
@@ -259,16 +247,22 @@ impl KernelReconciler {
     }
 
     /// Looks at a prefix that was in the queue.
-    fn look(&mut self, prefix: IpNet, state: &State, now: Instant, degraded: &mut Vec<IpNet>) -> Option<Op> {
+    fn look(
+        &mut self,
+        prefix: IpNet,
+        known: &mut Known<'_>,
+        now: Instant,
+        degraded: &mut Vec<IpNet>,
+    ) -> Option<Op> {
         let entry = self.entries.get_mut(&prefix)?;
         entry.queued = false;
         // What this run put there is no leftover: it goes when the RIB says so, complete or not.
         let may_delete = self.may_delete || entry.confirmed;
-        let before = entry.counts();
-        let planner = Planner { prefix, state, ownership: self.ownership, may_delete };
+        let (before, due) = (entry.counts(), entry.deadline());
+        let mut planner = Planner { prefix, known, ownership: self.ownership, may_delete };
         let step = planner.next(entry, now);
         self.counts.replace(before, entry.counts());
-        note_deadline(&mut self.deadlines, prefix, entry);
+        self.deadlines.change(prefix, due, entry.deadline());
         match step {
             Step::Wait => None,
             Step::Operate(op) => Some(op),
@@ -293,12 +287,6 @@ fn enqueue(queue: &mut VecDeque<IpNet>, prefix: IpNet, entry: &mut Entry) {
     }
 }
 
-fn note_deadline(deadlines: &mut BTreeMap<Instant, Vec<IpNet>>, prefix: IpNet, entry: &Entry) {
-    if let Some(at) = entry.deadline() {
-        deadlines.entry(at).or_default().push(prefix);
-    }
-}
-
 /// What follows from a look at a prefix.
 enum Step {
     /// Nothing for now.
@@ -312,24 +300,26 @@ enum Step {
 }
 
 /// One prefix, and what decides about it.
-struct Planner<'a> {
+struct Planner<'a, 'b> {
     prefix: IpNet,
-    state: &'a State,
+    known: &'a mut Known<'b>,
     ownership: Ownership,
     may_delete: bool,
 }
 
-impl Planner<'_> {
-    fn plan(&self, wanted: Option<&Arc<SelectedRoute>>, may_delete: bool) -> PrefixPlan {
-        plan_prefix(self.prefix, wanted.map(Arc::as_ref), self.state, self.ownership, may_delete)
+impl Planner<'_, '_> {
+    fn plan(&mut self, wanted: Option<&Arc<SelectedRoute>>, may_delete: bool) -> PrefixPlan {
+        let state = self.known.state();
+        let exits = wanted.map(|wanted| self.known.exits(wanted));
+        plan_by(self.prefix, exits, state, self.ownership, may_delete)
     }
 
-    fn next(&self, entry: &mut Entry, now: Instant) -> Step {
+    fn next(&mut self, entry: &mut Entry, now: Instant) -> Step {
         let found = self.plan(entry.wanted.as_ref(), self.may_delete);
-        let fruitless = match entry.awaiting.take() {
+        let fruitless = match entry.take_awaiting() {
             Some(awaiting) if self.is_missing(&awaiting, entry, &found) => {
                 if awaiting.until.is_none_or(|until| now < until) {
-                    entry.awaiting = Some(awaiting);
+                    entry.await_effect(awaiting);
                     return Step::Wait;
                 }
                 Some(awaiting.op)
@@ -349,7 +339,7 @@ impl Planner<'_> {
         if fruitless.as_ref() == Some(&op) {
             return self.give_way(entry, &op, now);
         }
-        entry.awaiting = Some(Box::new(ReadBack::of(&op, entry.wanted.clone())));
+        entry.await_effect(ReadBack::of(&op, entry.wanted.clone()));
         if std::mem::take(&mut entry.settled) {
             entry.set_status(RouteStatus::Pending);
             return Step::Repair(op);
@@ -358,7 +348,7 @@ impl Planner<'_> {
     }
 
     /// Whether the effect of an operation is not seen yet. `found` is the plan for what is wanted now.
-    fn is_missing(&self, awaiting: &ReadBack, entry: &Entry, found: &PrefixPlan) -> bool {
+    fn is_missing(&mut self, awaiting: &ReadBack, entry: &Entry, found: &PrefixPlan) -> bool {
         if awaiting.wanted == entry.wanted {
             return found.op.is_some();
         }
@@ -366,8 +356,8 @@ impl Planner<'_> {
     }
 
     fn settle(&self, entry: &mut Entry, found: &PrefixPlan, now: Instant) -> Step {
-        if let Some(op) = plan::hidden(self.prefix, &entry.take_added(), self.state, self.ownership) {
-            entry.awaiting = Some(Box::new(ReadBack::of(&op, None)));
+        if let Some(op) = plan::hidden(self.prefix, &entry.take_added(), self.known.state(), self.ownership) {
+            entry.await_effect(ReadBack::of(&op, None));
             return Step::Operate(op);
         }
         if let Some(wanted) = entry.wanted.clone()
@@ -380,14 +370,14 @@ impl Planner<'_> {
     }
 
     /// The kernel took `op` before, and shows no effect.
-    fn give_way(&self, entry: &mut Entry, op: &Op, now: Instant) -> Step {
+    fn give_way(&mut self, entry: &mut Entry, op: &Op, now: Instant) -> Step {
         entry.failed(now);
         entry.set_status(RouteStatus::Error(FRUITLESS.to_owned()));
         // A next hop of an IPv6 route that cannot be taken out belongs to somebody else, who
         // added it to our key: give way, as if it had been there first.
         let shared = Family::of(self.prefix.addr()) == Family::Ipv6 && matches!(op, Op::Delete { .. });
         let Some(op) = self.plan(None, true).op.filter(|_| shared) else { return Step::Wait };
-        entry.awaiting = Some(Box::new(ReadBack::of(&op, None)));
+        entry.await_effect(ReadBack::of(&op, None));
         Step::Operate(op)
     }
 }

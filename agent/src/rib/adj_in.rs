@@ -7,8 +7,9 @@ use ipnet::IpNet;
 
 use super::guard::Refusal;
 use super::model::{Attributes, Nlri};
+use crate::few::Few;
 use crate::netlink::model::Family;
-use crate::prefix_map::PrefixMap;
+use crate::prefix_map::{PrefixMap, PrefixSet};
 
 /// A path as the peer announced it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +44,8 @@ pub struct Limits {
 #[derive(Clone, Debug)]
 pub struct AdjIn {
     limits: Limits,
-    /// Paths of a prefix in the order of their identifiers; never an empty list.
-    paths: PrefixMap<Vec<Path>>,
+    /// Paths of a prefix in the order of their identifiers.
+    paths: PrefixMap<Few<Path>>,
     stored: usize,
     /// Of these, the ones that are not stale.
     fresh: usize,
@@ -67,32 +68,29 @@ impl AdjIn {
     /// [`Self::refuse`].
     pub fn insert(&mut self, prefix: IpNet, path: Path) -> Result<bool, Refusal> {
         let nlri = Nlri { prefix, path_id: path.path_id };
-        let list = self.paths.get(&prefix).map_or(&[][..], Vec::as_slice);
+        let list = self.paths.get(&prefix).map_or(&[][..], Few::as_slice);
         let position = list.binary_search_by_key(&path.path_id, |p| p.path_id);
         let known = position.ok().map(|index| list[index].stale);
         if known != Some(false) {
             self.room(list, known.is_none())?;
         }
-        // Mostly one: the second path of a prefix grows the list.
-        let list = self.paths.get_or_insert_with(prefix, || Vec::with_capacity(1));
         if known != Some(false) {
             self.fresh += usize::from(!path.stale);
         }
         self.held += usize::from(path.held.is_some());
-        match position {
-            Ok(index) => {
-                let old = std::mem::replace(&mut list[index], path);
+        match (self.paths.get_mut(&prefix), position) {
+            (Some(list), Ok(index)) => {
+                let new = &mut list.as_mut_slice()[index];
+                let old = std::mem::replace(new, path);
                 self.held -= usize::from(old.held.is_some());
-                let new = &list[index];
-                Ok(old.attributes != new.attributes || old.held != new.held)
+                return Ok(old.attributes != new.attributes || old.held != new.held);
             }
-            Err(index) => {
-                list.insert(index, path);
-                self.stored += 1;
-                self.refused.remove(&nlri);
-                Ok(true)
-            }
+            (Some(list), Err(index)) => list.insert(index, path),
+            (None, _) => drop(self.paths.insert(prefix, Few::One(path))),
         }
+        self.stored += 1;
+        self.refused.remove(&nlri);
+        Ok(true)
     }
 
     /// Whether one more fresh path fits: into the table, and into the `list` of its prefix. `new`: it takes the
@@ -121,12 +119,13 @@ impl AdjIn {
     pub fn remove(&mut self, nlri: Nlri) -> bool {
         self.refused.remove(&nlri);
         let Some(list) = self.paths.get_mut(&nlri.prefix) else { return false };
-        let Ok(index) = list.binary_search_by_key(&nlri.path_id, |p| p.path_id) else { return false };
-        let path = list.remove(index);
+        let slice = list.as_slice();
+        let Ok(index) = slice.binary_search_by_key(&nlri.path_id, |p| p.path_id) else { return false };
+        let path = &slice[index];
         self.stored -= 1;
         self.fresh -= usize::from(!path.stale);
         self.held -= usize::from(path.held.is_some());
-        if list.is_empty() {
+        if !list.retain(|path| path.path_id != nlri.path_id) {
             self.paths.remove(&nlri.prefix);
         }
         true
@@ -138,27 +137,27 @@ impl AdjIn {
     }
 
     /// Removes the paths of a family for which `gone` says so; the prefixes that lost one.
-    pub fn remove_where(&mut self, family: Family, gone: impl Fn(&Path) -> bool) -> BTreeSet<IpNet> {
+    pub fn remove_where(&mut self, family: Family, gone: impl Fn(&Path) -> bool) -> PrefixSet {
         self.remove_if(|prefix, path| Family::of(prefix.addr()) == family && gone(path))
     }
 
     /// Removes the paths for which `gone` says so; the prefixes that lost one.
-    pub fn remove_if(&mut self, gone: impl Fn(IpNet, &Path) -> bool) -> BTreeSet<IpNet> {
-        let mut touched = BTreeSet::new();
+    pub fn remove_if(&mut self, gone: impl Fn(IpNet, &Path) -> bool) -> PrefixSet {
+        let mut touched = PrefixSet::new();
         let (mut removed, mut fresh, mut held) = (0, 0, 0);
         self.paths.retain(|prefix, list| {
-            let before = list.len();
-            list.retain(|path| {
+            let before = removed;
+            let left = list.retain(|path| {
                 let gone = gone(prefix, path);
+                removed += usize::from(gone);
                 fresh += usize::from(gone && !path.stale);
                 held += usize::from(gone && path.held.is_some());
                 !gone
             });
-            if list.len() != before {
-                removed += before - list.len();
+            if removed > before {
                 touched.insert(prefix);
             }
-            !list.is_empty()
+            left
         });
         self.stored -= removed;
         self.fresh -= fresh;
@@ -167,7 +166,7 @@ impl AdjIn {
     }
 
     /// Removes every path of a family, and forgets what was refused of it.
-    pub fn remove_family(&mut self, family: Family) -> BTreeSet<IpNet> {
+    pub fn remove_family(&mut self, family: Family) -> PrefixSet {
         self.forget_refused(family);
         self.remove_where(family, |_| true)
     }
@@ -177,7 +176,7 @@ impl AdjIn {
         self.forget_refused(family);
         for (prefix, list) in self.paths.iter_mut() {
             if Family::of(prefix.addr()) == family {
-                for path in list {
+                for path in list.as_mut_slice() {
                     self.fresh -= usize::from(!path.stale);
                     path.stale = true;
                 }
@@ -186,10 +185,10 @@ impl AdjIn {
     }
 
     /// Judges anew which paths own addresses speak against; the prefixes for which that changed.
-    pub fn recheck_held(&mut self, judge: impl Fn(IpNet, &Attributes) -> Option<Refusal>) -> BTreeSet<IpNet> {
-        let mut touched = BTreeSet::new();
+    pub fn recheck_held(&mut self, judge: impl Fn(IpNet, &Attributes) -> Option<Refusal>) -> PrefixSet {
+        let mut touched = PrefixSet::new();
         for (prefix, list) in self.paths.iter_mut() {
-            for path in list {
+            for path in list.as_mut_slice() {
                 let held = judge(prefix, &path.attributes);
                 if path.held != held {
                     self.held -= usize::from(path.held.is_some());
@@ -204,12 +203,12 @@ impl AdjIn {
 
     /// Paths of a prefix that may be selected from, in the order of their identifiers.
     pub fn usable(&self, prefix: &IpNet) -> impl Iterator<Item = &Path> {
-        self.paths.get(prefix).into_iter().flatten().filter(|path| path.held.is_none())
+        self.paths.get(prefix).into_iter().flat_map(Few::as_slice).filter(|path| path.held.is_none())
     }
 
     /// All stored paths, sorted by prefix and identifier.
     pub fn iter(&self) -> impl Iterator<Item = (IpNet, &Path)> {
-        self.paths.iter().flat_map(|(prefix, list)| list.iter().map(move |path| (prefix, path)))
+        self.paths.iter().flat_map(|(prefix, list)| list.as_slice().iter().map(move |path| (prefix, path)))
     }
 
     /// Prefixes with a stored path.

@@ -46,6 +46,9 @@ pub struct Candidate<'a> {
 ///
 /// and of it the paths of the best path's neighbouring AS stay.
 pub fn decide(mut candidates: Vec<Candidate<'_>>) -> Vec<Candidate<'_>> {
+    if candidates.len() <= 1 {
+        return candidates;
+    }
     keep_least(&mut candidates, |c| Reverse(c.attributes.settings.weight));
     keep_least(&mut candidates, |c| Reverse(local_pref(c)));
     keep_least(&mut candidates, |c| as_path_length(&c.attributes.as_path));

@@ -42,6 +42,11 @@ impl Rib {
         self.peers.iter().filter_map(kept)
     }
 
+    /// How many paths of a peer are kept as the last known, and until when at most. Walks its table.
+    pub fn kept_of(&self, peer: &PeerId) -> Option<(usize, Instant)> {
+        self.peers.get(peer)?.kept()
+    }
+
     /// The other peers that may stand in for one.
     fn stand_ins(&self, id: PeerId) -> impl Iterator<Item = PeerId> {
         let group = self.config.peers.get(&id).and_then(|peer| peer.stand_in);

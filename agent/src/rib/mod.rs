@@ -24,7 +24,7 @@ mod reconfigure;
 mod recursion;
 pub mod underlay;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,14 +36,16 @@ use self::adj_in::Path;
 use self::best::Candidate;
 use self::guard::{Guards, Refusal};
 use self::limit::{LimitStatus, Order, PrefixLimit};
-use self::model::{Attributes, Nlri, PeerId, PeerInfo, RibEvent, SelectedRoute};
+use self::model::{Attributes, Loss, Nlri, PeerId, PeerInfo, RibEvent, SelectedRoute};
 use self::multipath::MaximumPaths;
 use self::own::Own;
 use self::peer::{PeerConfig, PeerState};
 use self::policy::{Copies, Verdict};
 use self::recursion::Exits;
 use crate::config::model::{Bgp, Import};
+use crate::intern::Interner;
 use crate::netlink::model::Family;
+use crate::prefix_map::{PrefixMap, PrefixSet};
 
 /// What the RIB needs of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +103,9 @@ pub struct Rib {
     config: RibConfig,
     own: Own,
     peers: BTreeMap<PeerId, PeerState>,
-    selected: BTreeMap<IpNet, SelectedRoute>,
+    selected: PrefixMap<Arc<SelectedRoute>>,
+    /// Selected routes, each once.
+    routes: Interner<SelectedRoute>,
     filtered: BTreeMap<Refusal, u64>,
     /// For the sessions, not taken yet.
     orders: Vec<Order>,
@@ -130,7 +134,8 @@ impl Rib {
             config,
             own,
             peers,
-            selected: BTreeMap::new(),
+            selected: PrefixMap::new(),
+            routes: Interner::default(),
             filtered: BTreeMap::new(),
             orders: Vec::new(),
             exits: Exits::default(),
@@ -141,11 +146,11 @@ impl Rib {
     }
 
     /// Takes in what a session says; the prefixes whose selected route is another now.
-    pub fn handle(&mut self, event: RibEvent, now: Instant) -> BTreeSet<IpNet> {
+    pub fn handle(&mut self, event: RibEvent, now: Instant) -> PrefixSet {
         let id = event.peer();
         if !self.peers.contains_key(&id) {
             warn!(peer = %id, "event of a peer that is not configured, ignored");
-            return BTreeSet::new();
+            return PrefixSet::new();
         }
         let touched = match event {
             RibEvent::PeerUp(session) => self.with_peer(id, |peer| peer.up(session)),
@@ -154,26 +159,27 @@ impl Rib {
                 self.release_kept(id, family, now);
                 self.with_peer(id, |peer| peer.end_of_rib(family))
             }
-            RibEvent::PeerDown { retain, deliberate: false, .. } if self.is_last_known(id) => {
+            RibEvent::PeerDown { loss, .. } if loss != Loss::Final && self.is_last_known(id) => {
                 let time = self.config.keep_last_known;
-                self.with_peer(id, |peer| peer.down_as_last(&retain, time, now));
-                BTreeSet::new()
+                self.with_peer(id, |peer| peer.down_as_last(&loss, time, now));
+                PrefixSet::new()
             }
-            RibEvent::PeerDown { retain, .. } => self.with_peer(id, |peer| peer.down(&retain, now)),
+            RibEvent::PeerDown { loss, .. } => self.with_peer(id, |peer| peer.down(&loss, now)),
             RibEvent::RefreshStarted { family, .. } => {
                 self.with_peer(id, |peer| peer.refresh_started(family, now));
-                BTreeSet::new()
+                PrefixSet::new()
             }
         };
         self.note_ready(now);
-        self.reselect(touched)
+        self.reselect(&touched)
     }
 
     /// Does what is due by `now`; the prefixes whose selected route is another now.
-    pub fn tick(&mut self, now: Instant) -> BTreeSet<IpNet> {
-        let touched = self.peers.values_mut().flat_map(|peer| peer.tick(now)).collect();
+    pub fn tick(&mut self, now: Instant) -> PrefixSet {
+        let mut touched = PrefixSet::new();
+        self.peers.values_mut().for_each(|peer| touched.append(&peer.tick(now)));
         self.note_ready(now);
-        self.reselect(touched)
+        self.reselect(&touched)
     }
 
     /// When [`Self::tick`] has something to do next.
@@ -184,15 +190,16 @@ impl Rib {
     }
 
     /// Tells the RIB this machine's addresses; the prefixes whose selected route is another now.
-    pub fn set_own(&mut self, own: Own) -> BTreeSet<IpNet> {
+    pub fn set_own(&mut self, own: Own) -> PrefixSet {
         if own == self.own {
-            return BTreeSet::new();
+            return PrefixSet::new();
         }
         self.own = own;
         let (own, import) = (&self.own, &self.config.import);
         let judge = |prefix, attributes: &Attributes| own.judge(import, prefix, attributes);
-        let touched = self.peers.values_mut().flat_map(|peer| peer.adj_in.recheck_held(judge)).collect();
-        self.reselect(touched)
+        let mut touched = PrefixSet::new();
+        self.peers.values_mut().for_each(|peer| touched.append(&peer.adj_in.recheck_held(judge)));
+        self.reselect(&touched)
     }
 
     /// What the RIB wants of sessions since it was asked last.
@@ -201,18 +208,13 @@ impl Rib {
     }
 
     /// The route that is selected for a prefix.
-    pub fn selected(&self, prefix: &IpNet) -> Option<&SelectedRoute> {
+    pub fn selected(&self, prefix: &IpNet) -> Option<&Arc<SelectedRoute>> {
         self.selected.get(prefix)
     }
 
     /// All selected routes, sorted by prefix.
-    pub const fn selected_routes(&self) -> &BTreeMap<IpNet, SelectedRoute> {
+    pub const fn selected_routes(&self) -> &PrefixMap<Arc<SelectedRoute>> {
         &self.selected
-    }
-
-    /// All selected routes, sorted by prefix.
-    pub fn iter_selected(&self) -> impl Iterator<Item = (&IpNet, &SelectedRoute)> {
-        self.selected.iter()
     }
 
     /// Numbers of a peer; `None` if it is not configured.
@@ -253,8 +255,8 @@ impl Rib {
         id: PeerId,
         withdrawn: &[Nlri],
         announced: Option<(Arc<Attributes>, Vec<Nlri>)>,
-    ) -> BTreeSet<IpNet> {
-        let mut touched = BTreeSet::new();
+    ) -> PrefixSet {
+        let mut touched = PrefixSet::new();
         let Some(peer) = self.peers.get_mut(&id) else { return touched };
         let Some(session) = peer.session.clone().filter(|_| peer.up) else {
             warn!(peer = %id, "update outside of a session, ignored");
@@ -268,7 +270,7 @@ impl Rib {
         if let Some((attributes, list)) = announced
             && !peer.watch.is_ending()
         {
-            touched.extend(self.announced(id, &session, &attributes, list));
+            touched.append(&self.announced(id, &session, &attributes, list));
         }
         touched
     }
@@ -280,8 +282,8 @@ impl Rib {
         session: &PeerInfo,
         attributes: &Arc<Attributes>,
         list: Vec<Nlri>,
-    ) -> BTreeSet<IpNet> {
-        let mut touched = BTreeSet::new();
+    ) -> PrefixSet {
+        let mut touched = PrefixSet::new();
         let Some(peer) = self.peers.get_mut(&id) else { return touched };
         let RibConfig { import, service_ranges, router_id, .. } = &self.config;
         let next_hop_peer = peer.config.next_hop_peer;
@@ -329,12 +331,11 @@ impl Rib {
     }
 
     /// Runs the decision process for the prefixes; those with another result.
-    fn reselect(&mut self, touched: BTreeSet<IpNet>) -> BTreeSet<IpNet> {
-        let mut changed: BTreeSet<IpNet> =
-            touched.into_iter().filter(|prefix| self.reselect_one(prefix)).collect();
+    fn reselect(&mut self, touched: &PrefixSet) -> PrefixSet {
+        let mut changed: PrefixSet = touched.iter().filter(|prefix| self.reselect_one(prefix)).collect();
         if !self.exits.are_direct() {
-            let mut dependents = self.follow(changed.clone());
-            changed.append(&mut dependents);
+            let dependents = self.follow(changed.clone());
+            changed.append(&dependents);
         }
         changed
     }
@@ -347,9 +348,16 @@ impl Rib {
         }
         let merged = multipath::merge(&best::decide(candidates), self.config.maximum_paths);
         match merged.map(|route| self.lead_on(*prefix, route)) {
-            Some(route) if self.selected.get(prefix) == Some(&route) => false,
             Some(route) => {
-                self.selected.insert(*prefix, route);
+                let selected = self.selected.get_mut(prefix);
+                if selected.as_ref().is_some_and(|selected| ***selected == route) {
+                    return false;
+                }
+                let route = self.routes.share(&route);
+                match selected {
+                    Some(selected) => *selected = route,
+                    None => drop(self.selected.insert(*prefix, route)),
+                }
                 true
             }
             None => {

@@ -1,6 +1,7 @@
 //! Paths and what is selected from them.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -95,9 +96,18 @@ pub struct Nlri {
     pub path_id: u32,
 }
 
-/// In [`RibEvent::PeerDown`]: we began the session anew, so that the beginning of the next one says nothing about
-/// the paths. They stay until End-of-RIB, for the peer's `stale_time` at most.
-pub const UNTIL_SENT_AGAIN: std::time::Duration = std::time::Duration::MAX;
+/// How a session left Established, which decides what becomes of its paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It was lost. Graceful restart: the paths of these families stay, marked stale, for at most this long
+    /// (RFC 4724 §4.2); those of others go at once, unless they are the last that is known.
+    Lost(Vec<(Family, Duration)>),
+    /// We began it anew. The paths of these families stay until they were sent again, for the peer's
+    /// `stale_time` at most: the beginning of the next session says nothing about them.
+    Reset(Vec<Family>),
+    /// Our operator wanted it: nothing stays.
+    Final,
+}
 
 /// What sessions tell the RIB, in order per peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,11 +134,8 @@ pub enum RibEvent {
     PeerDown {
         /// Peer.
         peer: PeerId,
-        /// Graceful restart: paths of these families stay, marked stale, for at most this long
-        /// (RFC 4724 §4.2). Empty: everything from the peer goes at once.
-        retain: Vec<(Family, std::time::Duration)>,
-        /// Our operator wanted it: nothing is kept as the last that is known.
-        deliberate: bool,
+        /// How.
+        loss: Loss,
     },
     /// The peer will send its whole table again; paths not seen again by End-of-RIB go
     /// (after a route refresh that we asked for).

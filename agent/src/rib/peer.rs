@@ -3,15 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
-
 use super::PeerCounts;
 use super::adj_in::{AdjIn, Limits};
 use super::limit::{PrefixLimit, Watch};
-use super::model::{PeerInfo, UNTIL_SENT_AGAIN};
+use super::model::{Loss, PeerInfo};
 use super::policy::Policy;
 use crate::config::model::{Bgp, NextHopPeer, Peer};
 use crate::netlink::model::Family;
+use crate::prefix_map::PrefixSet;
 
 /// What the RIB is told about a peer by the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +31,7 @@ pub struct PeerConfig {
 impl PeerConfig {
     /// What a configuration says about one of its peers.
     pub fn new(bgp: &Bgp, peer: &Peer) -> Self {
-        let external = peer.remote_as != peer.local_as.unwrap_or(bgp.local_as);
-        let keeps = peer.keep_last_known.unwrap_or(!external);
+        let keeps = peer.keep_last_known.unwrap_or(!bgp.is_external(peer));
         Self {
             limit: PrefixLimit::from(peer),
             stale_time: peer.stale_time,
@@ -62,21 +60,37 @@ pub struct PeerState {
     /// Sent all of its table at least once since we started.
     pub synced_once: bool,
     /// When the stale paths of a family go.
-    stale_until: BTreeMap<Family, StaleUntil>,
+    stale: BTreeMap<Family, Stale>,
 }
 
+/// The stale paths of a family.
 #[derive(Clone, Copy, Debug)]
-struct StaleUntil {
+struct Stale {
+    why: Why,
     /// Now in force.
     deadline: Instant,
     /// Bound from the configuration: extends to here once the peer is back.
     bound: Instant,
-    /// We began the session anew: the beginning of the next one leaves them.
-    ours: bool,
-    /// The last that is known: no restart, and no stand-in was left.
-    kept: bool,
-    /// The peer or a stand-in has sent all since.
-    released: bool,
+}
+
+/// What stale paths wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// The peer restarts: it says at the beginning of the next session whether they are still good.
+    Restart,
+    /// The peer sends everything again, in this session or, after a reset of ours, in the next one.
+    SentAgain,
+    /// No restart, no stand-in is left: the last that is known.
+    LastKnown {
+        /// The peer or a stand-in has sent all since.
+        released: bool,
+    },
+}
+
+impl Stale {
+    const fn is_last_known(&self) -> bool {
+        matches!(self.why, Why::LastKnown { .. })
+    }
 }
 
 impl PeerState {
@@ -90,7 +104,7 @@ impl PeerState {
             up: false,
             end_of_rib: BTreeSet::new(),
             synced_once: false,
-            stale_until: BTreeMap::new(),
+            stale: BTreeMap::new(),
         }
     }
 
@@ -105,18 +119,19 @@ impl PeerState {
 
     /// The session is Established. Stale paths of families that the peer did not preserve, or that
     /// are no longer negotiated, go at once (RFC 4724 §4.2); the prefixes to select anew.
-    pub fn up(&mut self, session: PeerInfo) -> BTreeSet<IpNet> {
-        let mut touched = BTreeSet::new();
+    pub fn up(&mut self, session: PeerInfo) -> PrefixSet {
+        let mut touched = PrefixSet::new();
         for family in [Family::Ipv4, Family::Ipv6] {
-            let kept = session.families.contains(&family) && session.forwarding_preserved.contains(&family);
-            match self.stale_until.get_mut(&family) {
-                Some(until) if kept => until.deadline = until.bound,
-                Some(until) if until.ours && session.families.contains(&family) => {}
-                // The last that is known goes when the peer has said all, not before.
-                Some(until) if until.kept && session.families.contains(&family) => {}
+            let negotiated = session.families.contains(&family);
+            match self.stale.get_mut(&family) {
+                Some(stale) if negotiated && session.forwarding_preserved.contains(&family) => {
+                    stale.deadline = stale.bound;
+                }
+                // These go when the peer has said all, not before.
+                Some(stale) if negotiated && stale.why != Why::Restart => {}
                 _ => {
-                    self.stale_until.remove(&family);
-                    touched.append(&mut self.adj_in.remove_family(family));
+                    self.stale.remove(&family);
+                    touched.append(&self.adj_in.remove_family(family));
                 }
             }
         }
@@ -132,26 +147,35 @@ impl PeerState {
         touched
     }
 
-    /// The session is gone. Paths of the families in `retain` stay as stale ones; what was stale
+    /// The session is gone. Paths of the families that `loss` names stay as stale ones; what was stale
     /// before goes, lest a peer that restarts again and again keeps it for ever (RFC 4724 §4.2).
-    pub fn down(&mut self, retain: &[(Family, Duration)], now: Instant) -> BTreeSet<IpNet> {
+    pub fn down(&mut self, loss: &Loss, now: Instant) -> PrefixSet {
         self.up = false;
         self.watch.session_changed();
         self.end_of_rib.clear();
-        let mut touched = BTreeSet::new();
+        let mut touched = PrefixSet::new();
         for family in [Family::Ipv4, Family::Ipv6] {
-            let restart_time = retain.iter().find(|(f, _)| *f == family).map(|(_, time)| *time);
-            if let Some(restart_time) = restart_time {
-                touched.append(&mut self.adj_in.remove_where(family, |path| path.stale));
+            let bound = now + self.config.stale_time;
+            let stays = match loss {
+                Loss::Lost(restarting) => restart_time(restarting, family).map(|time| Stale {
+                    why: Why::Restart,
+                    deadline: bound.min(now + time),
+                    bound,
+                }),
+                Loss::Reset(families) => families.contains(&family).then_some(Stale {
+                    why: Why::SentAgain,
+                    deadline: bound,
+                    bound,
+                }),
+                Loss::Final => None,
+            };
+            if let Some(stale) = stays {
+                touched.append(&self.adj_in.remove_where(family, |path| path.stale));
                 self.adj_in.mark_stale(family);
-                let bound = now + self.config.stale_time;
-                let ours = restart_time == UNTIL_SENT_AGAIN;
-                let deadline = if ours { bound } else { bound.min(now + restart_time) };
-                let until = StaleUntil { deadline, bound, ours, kept: false, released: false };
-                self.stale_until.insert(family, until);
+                self.stale.insert(family, stale);
             } else {
-                self.stale_until.remove(&family);
-                touched.append(&mut self.adj_in.remove_family(family));
+                self.stale.remove(&family);
+                touched.append(&self.adj_in.remove_family(family));
             }
         }
         touched
@@ -160,28 +184,28 @@ impl PeerState {
     /// The session is gone, no stand-in is left, and what the peer said is the last that is known: it stays
     /// as stale for `time`, or for what is left of it since an earlier loss. The paths that a restart keeps
     /// longer stay longer.
-    pub fn down_as_last(&mut self, retain: &[(Family, Duration)], time: Duration, now: Instant) {
+    pub fn down_as_last(&mut self, loss: &Loss, time: Duration, now: Instant) {
         self.up = false;
         self.end_of_rib.clear();
         for family in [Family::Ipv4, Family::Ipv6] {
-            let restart = retain.iter().find(|(f, _)| *f == family);
-            let restart = restart.and_then(|(_, time)| now.checked_add(*time));
-            let bound = match self.stale_until.get(&family) {
-                Some(earlier) if earlier.kept && !earlier.released => earlier.bound,
-                _ => (now + time).max(restart.unwrap_or(now)),
+            let restart = match loss {
+                Loss::Lost(restarting) => restart_time(restarting, family),
+                Loss::Reset(_) | Loss::Final => None,
+            };
+            let bound = match self.stale.get(&family) {
+                Some(Stale { why: Why::LastKnown { released: false }, bound, .. }) => *bound,
+                _ => now + time.max(restart.unwrap_or_default()),
             };
             self.adj_in.mark_stale(family);
-            self.stale_until.insert(
-                family,
-                StaleUntil { deadline: bound, bound, ours: false, kept: true, released: false },
-            );
+            let why = Why::LastKnown { released: false };
+            self.stale.insert(family, Stale { why, deadline: bound, bound });
         }
     }
 
     /// Paths that are kept as the last that is known, and until when at most.
     pub fn kept(&self) -> Option<(usize, Instant)> {
-        let kept = self.stale_until.iter().filter(|(_, until)| until.kept);
-        let until = kept.clone().map(|(_, until)| until.deadline).max()?;
+        let kept = self.stale.iter().filter(|(_, stale)| stale.is_last_known());
+        let until = kept.clone().map(|(_, stale)| stale.deadline).max()?;
         let of = |path: &super::adj_in::Path, family| path.stale && kept.clone().any(|(f, _)| *f == family);
         let count = self.adj_in.iter().filter(|(prefix, path)| of(path, Family::of(prefix.addr()))).count();
         (count > 0).then_some((count, until))
@@ -189,9 +213,9 @@ impl PeerState {
 
     /// A stand-in, or the peer itself, has sent all of the family: what is kept goes after `pause`.
     pub fn release_kept(&mut self, family: Family, pause: Duration, now: Instant) {
-        if let Some(until) = self.stale_until.get_mut(&family).filter(|until| until.kept) {
-            until.deadline = until.deadline.min(now + pause);
-            until.released = true;
+        if let Some(stale) = self.stale.get_mut(&family).filter(|stale| stale.is_last_known()) {
+            stale.deadline = stale.deadline.min(now + pause);
+            stale.why = Why::LastKnown { released: true };
         }
     }
 
@@ -199,41 +223,40 @@ impl PeerState {
     /// should that never come, after the bound on stale paths.
     pub fn refresh_started(&mut self, family: Family, now: Instant) {
         self.adj_in.mark_stale(family);
-        if self.stale_until.get(&family).is_some_and(|until| until.kept) {
+        if self.stale.get(&family).is_some_and(Stale::is_last_known) {
             return;
         }
         let bound = now + self.config.stale_time;
-        self.stale_until
-            .insert(family, StaleUntil { deadline: bound, bound, ours: false, kept: false, released: false });
+        self.stale.insert(family, Stale { why: Why::SentAgain, deadline: bound, bound });
     }
 
     /// The peer has sent all of the family: what is still stale goes, unless it is the last that was known
     /// ([`Self::release_kept`]).
-    pub fn end_of_rib(&mut self, family: Family) -> BTreeSet<IpNet> {
+    pub fn end_of_rib(&mut self, family: Family) -> PrefixSet {
         self.end_of_rib.insert(family);
         self.note_synced();
-        if self.stale_until.get(&family).is_some_and(|until| until.kept) {
-            return BTreeSet::new();
+        if self.stale.get(&family).is_some_and(Stale::is_last_known) {
+            return PrefixSet::new();
         }
-        self.stale_until.remove(&family);
+        self.stale.remove(&family);
         self.adj_in.remove_where(family, |path| path.stale)
     }
 
     /// Sweeps the families whose time is over.
-    pub fn tick(&mut self, now: Instant) -> BTreeSet<IpNet> {
+    pub fn tick(&mut self, now: Instant) -> PrefixSet {
         let due: Vec<Family> =
-            self.stale_until.iter().filter(|(_, until)| until.deadline <= now).map(|(f, _)| *f).collect();
-        let mut touched = BTreeSet::new();
+            self.stale.iter().filter(|(_, stale)| stale.deadline <= now).map(|(f, _)| *f).collect();
+        let mut touched = PrefixSet::new();
         for family in due {
-            self.stale_until.remove(&family);
-            touched.append(&mut self.adj_in.remove_where(family, |path| path.stale));
+            self.stale.remove(&family);
+            touched.append(&self.adj_in.remove_where(family, |path| path.stale));
         }
         touched
     }
 
     /// The next moment that [`Self::tick`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.stale_until.values().map(|until| until.deadline).min()
+        self.stale.values().map(|stale| stale.deadline).min()
     }
 
     /// Numbers for reports.
@@ -255,4 +278,9 @@ impl PeerState {
     fn note_synced(&mut self) {
         self.synced_once |= self.all_received();
     }
+}
+
+/// How long the peer may take to restart, if the family is among those that it preserves.
+fn restart_time(restarting: &[(Family, Duration)], family: Family) -> Option<Duration> {
+    restarting.iter().find(|(of, _)| *of == family).map(|(_, time)| *time)
 }

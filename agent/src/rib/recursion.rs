@@ -14,6 +14,7 @@ use super::Rib;
 use super::best::Candidate;
 use super::model::SelectedRoute;
 use super::underlay::Way;
+use crate::prefix_map::PrefixSet;
 
 /// Most learned routes on the way to a next hop.
 const DEPTH: usize = 8;
@@ -66,7 +67,7 @@ impl Rib {
     }
 
     /// Takes in how the kernel gets to next hops; the prefixes whose selected route is another now.
-    pub fn set_ways(&mut self, ways: impl IntoIterator<Item = (IpAddr, Way)>) -> BTreeSet<IpNet> {
+    pub fn set_ways(&mut self, ways: impl IntoIterator<Item = (IpAddr, Way)>) -> PrefixSet {
         let mut changed = BTreeSet::new();
         for (next_hop, way) in ways {
             let direct = way == Way::OnLink;
@@ -83,10 +84,10 @@ impl Rib {
         }
         self.forget_unused();
         let touched = self.prefixes_by(&changed);
-        let mut result: BTreeSet<IpNet> =
-            touched.iter().filter(|prefix| self.reselect_one(prefix)).copied().collect();
+        let mut result: PrefixSet = touched.iter().filter(|prefix| self.reselect_one(prefix)).collect();
         if !self.exits.are_direct() {
-            result.append(&mut self.follow(touched));
+            let dependents = self.follow(touched);
+            result.append(&dependents);
         }
         result
     }
@@ -117,11 +118,8 @@ impl Rib {
     /// The longest selected route that covers a next hop, if it is longer than `kernel`. The default route
     /// does not count.
     fn learned(&self, next_hop: IpAddr, kernel: u8) -> Option<(IpNet, &SelectedRoute)> {
-        let longest: u8 = if next_hop.is_ipv4() { 32 } else { 128 };
-        (kernel + 1..=longest).rev().find_map(|length| {
-            let prefix = IpNet::new(next_hop, length).ok()?.trunc();
-            Some((prefix, self.selected.get(&prefix)?))
-        })
+        let (prefix, route) = self.selected.longest_cover(&next_hop.into())?;
+        (prefix.prefix_len() > kernel).then_some((prefix, route))
     }
 
     /// Leaves out candidates that lead nowhere.
@@ -175,40 +173,40 @@ impl Rib {
 
     /// Selects again the routes whose next hops lead over these prefixes, which have another route now or are
     /// reached otherwise, until nothing changes; the prefixes that have another route in the end.
-    pub(super) fn follow(&mut self, mut prefixes: BTreeSet<IpNet>) -> BTreeSet<IpNet> {
-        let mut all = BTreeSet::new();
+    pub(super) fn follow(&mut self, mut prefixes: PrefixSet) -> PrefixSet {
+        let mut all = PrefixSet::new();
         for _ in 0..ROUNDS {
             let dependents = self.dependents(prefixes);
-            prefixes = dependents.into_iter().filter(|prefix| self.reselect_one(prefix)).collect();
+            prefixes = dependents.iter().filter(|prefix| self.reselect_one(prefix)).collect();
             if prefixes.is_empty() {
                 return all;
             }
-            all.extend(prefixes.iter().copied());
+            all.append(&prefixes);
         }
         tracing::warn!(prefixes = prefixes.len(), "routes take turns in hiding each other's next hops");
         all
     }
 
     /// Prefixes with a next hop over one of these, over one of those, and so on.
-    fn dependents(&self, mut prefixes: BTreeSet<IpNet>) -> BTreeSet<IpNet> {
-        let mut all = BTreeSet::new();
+    fn dependents(&self, mut prefixes: PrefixSet) -> PrefixSet {
+        let mut all = PrefixSet::new();
         loop {
             let covers = |hop: &&IpAddr| {
                 prefixes.iter().any(|prefix| prefix.prefix_len() > 0 && prefix.contains(*hop))
             };
             let concerned: BTreeSet<IpAddr> = self.exits.indirect.iter().filter(covers).copied().collect();
-            prefixes = self.prefixes_by(&concerned).difference(&all).copied().collect();
+            prefixes = self.prefixes_by(&concerned).iter().filter(|prefix| !all.contains(prefix)).collect();
             if prefixes.is_empty() {
                 return all;
             }
-            all.extend(prefixes.iter().copied());
+            all.append(&prefixes);
         }
     }
 
     /// Prefixes with a path by one of these next hops, directly or over learned routes.
-    fn prefixes_by(&self, next_hops: &BTreeSet<IpAddr>) -> BTreeSet<IpNet> {
+    fn prefixes_by(&self, next_hops: &BTreeSet<IpAddr>) -> PrefixSet {
         if next_hops.is_empty() {
-            return BTreeSet::new();
+            return PrefixSet::new();
         }
         let paths = self.peers.values().flat_map(|peer| peer.adj_in.iter());
         paths

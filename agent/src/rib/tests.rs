@@ -7,7 +7,6 @@ mod limits;
 mod model_check;
 mod recursion;
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use ipnet::IpNet;
 
 use super::guard::Refusal;
 use super::limit::PrefixLimit;
-use super::model::{AsSegment, Attributes, Nlri, Origin, PeerId, PeerInfo, RibEvent};
+use super::model::{AsSegment, Attributes, Loss, Nlri, Origin, PeerId, PeerInfo, RibEvent};
 use super::multipath::MaximumPaths;
 use super::own::Own;
 use super::peer::PeerConfig;
@@ -24,6 +23,7 @@ use super::policy::{Policy, Settings};
 use super::{PeerCounts, Rib, RibConfig};
 use crate::config::model::{Import, NextHopPeer, PrefixRange};
 use crate::netlink::model::Family;
+use crate::prefix_map::PrefixSet;
 
 const STALE_TIME: Duration = Duration::from_mins(5);
 const STARTUP_TIME: Duration = Duration::from_mins(2);
@@ -142,8 +142,7 @@ impl Lab {
     fn restart_begins(&mut self, number: u8) -> Vec<String> {
         self.handle(RibEvent::PeerDown {
             peer: peer(number),
-            retain: vec![(Family::Ipv4, RESTART_TIME)],
-            deliberate: false,
+            loss: Loss::Lost(vec![(Family::Ipv4, RESTART_TIME)]),
         })
     }
 
@@ -167,8 +166,8 @@ impl Lab {
     }
 }
 
-fn names(prefixes: &BTreeSet<IpNet>) -> Vec<String> {
-    prefixes.iter().map(ToString::to_string).collect()
+fn names(prefixes: &PrefixSet) -> Vec<String> {
+    prefixes.iter().map(|prefix| prefix.to_string()).collect()
 }
 
 const A: &str = "10.233.64.0/26";
@@ -187,7 +186,7 @@ fn two_reflectors_and_add_path_merge_by_next_hop() {
     assert_eq!(lab.withdraw(2, 7, A), [A]);
     assert_eq!(lab.next_hops(A), ["10.0.0.11"]);
     assert_eq!(lab.withdraw(1, 1, A), [A]);
-    assert_eq!(lab.rib.iter_selected().count(), 0);
+    assert_eq!(lab.rib.selected_routes().len(), 0);
 }
 
 #[test]
@@ -256,7 +255,7 @@ fn bounds_keep_what_came_first() {
 fn a_lost_session_takes_its_paths_along() {
     let mut lab = Lab::up();
     lab.announce(1, 0, &[A, B], "10.0.0.11");
-    assert_eq!(lab.handle(RibEvent::PeerDown { peer: peer(1), retain: vec![], deliberate: false }), [A, B]);
+    assert_eq!(lab.handle(RibEvent::PeerDown { peer: peer(1), loss: Loss::Lost(vec![]) }), [A, B]);
     assert_eq!(lab.counts(1), PeerCounts::default());
 }
 
@@ -283,10 +282,10 @@ fn ready_when_every_peer_has_sent_everything_or_the_time_is_over() {
     lab.end_of_rib(2);
     lab.end_of_rib(1);
     assert!(!lab.rib.ready(), "peer 1 owes the other family");
-    lab.handle(RibEvent::PeerDown { peer: peer(2), retain: vec![], deliberate: false });
+    lab.handle(RibEvent::PeerDown { peer: peer(2), loss: Loss::Lost(vec![]) });
     lab.handle(RibEvent::EndOfRib { peer: peer(1), family: Family::Ipv6 });
     assert!(lab.rib.ready(), "peer 2 had sent everything before it went");
-    lab.handle(RibEvent::PeerDown { peer: peer(1), retain: vec![], deliberate: false });
+    lab.handle(RibEvent::PeerDown { peer: peer(1), loss: Loss::Lost(vec![]) });
     assert!(lab.rib.ready(), "for good");
 
     let mut lab = Lab::new(config(&[1]));
@@ -305,7 +304,7 @@ fn events_out_of_place_change_nothing() {
     assert_eq!(lab.handle(RibEvent::PeerUp(session(77))), [""; 0], "not configured");
     assert_eq!(lab.announce(77, 0, &[A], "10.0.0.11"), [""; 0]);
     assert_eq!(lab.rib.peer_counts(&peer(77)), None);
-    assert_eq!(lab.rib.iter_selected().count(), 0);
+    assert_eq!(lab.rib.selected_routes().len(), 0);
 }
 
 /// Two peers with the same 100,000 prefixes, in UPDATEs of 100; the time is printed, not judged.
@@ -335,7 +334,7 @@ fn a_large_table_from_two_peers() {
     assert_eq!(lab.rib.selected_routes().len(), 100_000);
     assert_eq!(lab.rib.selected(&prefixes[7]).unwrap().next_hops.len(), 2);
     let started = Instant::now();
-    let changed = lab.handle(RibEvent::PeerDown { peer: peer(1), retain: vec![], deliberate: false });
+    let changed = lab.handle(RibEvent::PeerDown { peer: peer(1), loss: Loss::Lost(vec![]) });
     println!("one peer lost: {:?}", started.elapsed());
     assert_eq!(changed.len(), 100_000);
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::netlink::model::{Route, RouteKey, RouteType, State, TABLE_MAIN};
+use crate::netlink::model::{Route, RouteType, State, TABLE_MAIN};
 
 /// How the kernel gets to a next hop without the routes that are learned here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,25 +29,21 @@ pub fn way(state: &State, next_hop: IpAddr, ours: impl Fn(&Route) -> bool) -> Wa
     if state.addresses.iter().any(|address| address.address.contains(&next_hop)) {
         return Way::OnLink;
     }
-    let longest: u8 = if next_hop.is_ipv4() { 32 } else { 128 };
-    let mut lengths = (1..=longest).rev();
-    lengths.find_map(|length| way_by(state, next_hop, length, &ours)).unwrap_or(Way::Nowhere)
+    let mut networks = state.routes.covering(TABLE_MAIN, next_hop).filter(|network| network.prefix_len() > 0);
+    networks.find_map(|network| way_by(state, network, &ours)).unwrap_or(Way::Nowhere)
 }
 
-/// The way by a route of this length, if there is one.
-fn way_by(state: &State, next_hop: IpAddr, length: u8, ours: impl Fn(&Route) -> bool) -> Option<Way> {
-    let prefix = IpNet::new(next_hop, length).ok()?.trunc();
-    let first = RouteKey { table: TABLE_MAIN, prefix, tos: 0, metric: 0 };
-    let routes = state.routes.range(first..=RouteKey { metric: u32::MAX, ..first });
+/// The way by a route to exactly this prefix, if there is one.
+fn way_by(state: &State, prefix: IpNet, ours: impl Fn(&Route) -> bool) -> Option<Way> {
+    let mut routes = state.routes.to(TABLE_MAIN, prefix).filter(|route| route.tos == 0);
     // In the order of the metric: the first is what the kernel uses.
-    let route =
-        routes.flat_map(|(_, routes)| routes).find(|route| !ours(route) && route.source_prefix.is_none())?;
+    let route = routes.find(|route| !ours(route) && route.source_prefix.is_none())?;
     let usable = route.next_hops.iter().filter(|hop| !hop.dead && !hop.encapsulated);
     // A link-local gateway means nothing without its interface, which our routes leave to the kernel.
     let is_global = |gateway: &IpAddr| !matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
     let gateways: BTreeSet<IpAddr> = usable.clone().filter_map(|hop| hop.gateway).filter(is_global).collect();
     Some(match route.kind {
-        RouteType::Unicast if !gateways.is_empty() => Way::Via { length, gateways },
+        RouteType::Unicast if !gateways.is_empty() => Way::Via { length: prefix.prefix_len(), gateways },
         RouteType::Unicast if usable.clone().any(|hop| hop.gateway.is_none()) => Way::OnLink,
         _ => Way::Nowhere,
     })
@@ -55,8 +51,10 @@ fn way_by(state: &State, next_hop: IpAddr, length: u8, ours: impl Fn(&Route) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::netlink::model::{Address, RouteNextHop};
+    use crate::netlink::model::{Address, RouteBody, RouteNextHop};
 
     fn route(prefix: &str, kind: RouteType, metric: u32, gateways: &[Option<&str>]) -> Route {
         let hop = |gateway: Option<&str>| RouteNextHop {
@@ -73,15 +71,17 @@ mod tests {
             prefix: prefix.parse().unwrap(),
             tos: 0,
             metric,
-            protocol: 186,
-            kind,
-            scope: 0,
-            next_hops: gateways.iter().copied().map(hop).collect(),
-            nexthop_id: None,
-            mtu: None,
-            preferred_source: None,
-            source_prefix: None,
-            unsupported: false,
+            body: Arc::new(RouteBody {
+                protocol: 186,
+                kind,
+                scope: 0,
+                next_hops: gateways.iter().copied().map(hop).collect(),
+                nexthop_id: None,
+                mtu: None,
+                preferred_source: None,
+                source_prefix: None,
+                unsupported: false,
+            }),
         }
     }
 
@@ -107,8 +107,7 @@ mod tests {
         dead.next_hops[0].dead = true;
         routes.extend([ours, dead]);
         for route in routes {
-            let key = RouteKey { table: route.table, prefix: route.prefix, tos: 0, metric: route.metric };
-            state.routes.entry(key).or_default().push(route);
+            state.routes.push(route);
         }
         state
     }

@@ -42,8 +42,8 @@ struct Agent {
     query: Query,
     forwarding: Option<Forwarding>,
     routing: Option<Routing>,
-    /// Why a configured half does not run.
-    problems: Vec<String>,
+    /// Why the fast path does not run although it is configured.
+    no_fast_path: Option<String>,
 }
 
 /// Runs the agent in the current network namespace until SIGTERM or SIGINT. On SIGHUP it reads its `source`
@@ -89,7 +89,7 @@ impl Agent {
         let now = Instant::now();
         let monitor = Monitor::start().context("cannot follow the kernel's state")?;
         let query = Query::new().context("netlink socket for lookups")?;
-        let mut problems = Vec::new();
+        let mut no_fast_path = None;
         let routing = match &config.bgp {
             Some(bgp) => Some(Routing::start(&config, bgp, monitor.state(), now)?),
             None => None,
@@ -100,7 +100,7 @@ impl Agent {
                 // With sessions to keep, routes in the kernel are worth more than no agent at all.
                 Err(problem) if routing.is_some() => {
                     error!(%problem, "packets stay with the kernel");
-                    problems.push(format!("no fast path: {problem}"));
+                    no_fast_path = Some(format!("no fast path: {problem}"));
                     None
                 }
                 Err(problem) => return Err(problem.into()),
@@ -113,7 +113,7 @@ impl Agent {
             sessions = config.bgp.as_ref().map_or(0, |bgp| bgp.peers.len()),
             "started"
         );
-        Ok(Self { config, source, started: now, monitor, query, forwarding, routing, problems })
+        Ok(Self { config, source, started: now, monitor, query, forwarding, routing, no_fast_path })
     }
 
     async fn serve(&mut self, calls: &mut mpsc::Receiver<Call>, signals: &mut Signals) -> anyhow::Result<()> {

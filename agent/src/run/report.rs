@@ -17,7 +17,7 @@ use crate::netlink::model::Family;
 
 impl Agent {
     pub(super) fn status(&mut self) -> Status {
-        let mut problems = self.problems.clone();
+        let mut problems: Vec<String> = self.no_fast_path.iter().cloned().collect();
         let resyncs = self.monitor.resyncs();
         let datapath =
             self.forwarding.as_mut().map(|forwarding| datapath_status(forwarding, resyncs, &mut problems));
@@ -187,7 +187,7 @@ fn kernel_status(routing: &Routing) -> KernelStatus {
 fn peer_status(session: &SessionStatus, routing: &Routing) -> PeerStatus {
     let counts = routing.rib.peer_counts(&session.address).unwrap_or_default();
     let now = Instant::now();
-    let kept = routing.rib.kept().find(|(peer, ..)| *peer == session.address);
+    let kept = routing.rib.kept_of(&session.address);
     let names = |families: &[Family]| families.iter().map(|family| family.name().to_owned()).collect();
     let limit = routing.rib.limit_status(&session.address).unwrap_or_default();
     PeerStatus {
@@ -211,7 +211,8 @@ fn peer_status(session: &SessionStatus, routing: &Routing) -> PeerStatus {
         graceful_restart: session.graceful_restart,
         treated_as_withdraw: session.treated_as_withdraw,
         attributes_discarded: session.attributes_discarded,
-        kept_seconds: kept.map(|(.., until)| until.saturating_duration_since(now).as_secs()),
+        attributes_ignored: session.attributes_ignored,
+        kept_seconds: kept.map(|(_, until)| until.saturating_duration_since(now).as_secs()),
         ..PeerStatus::new(&session.name, session.address, session.remote_as)
     }
 }
@@ -246,11 +247,12 @@ fn routing_problems(routing: &Routing) -> Vec<String> {
         )
     }));
     problems.extend(routing.speaker.sessions().iter().filter_map(|session| near_limit(session, routing)));
-    problems.extend(routing.rib.unreachable().iter().next().map(|(next_hop, prefix)| {
+    let unreachable = routing.rib.unreachable();
+    problems.extend(unreachable.first_key_value().map(|(next_hop, prefix)| {
         format!(
             "next hop {next_hop} of {prefix} is in no subnet of ours and no route leads there, neither of the \
              kernel nor learned: {} such next hops",
-            routing.rib.unreachable().len()
+            unreachable.len()
         )
     }));
     let errors = routing.reconciler.counts().errors;

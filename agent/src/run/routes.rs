@@ -40,12 +40,12 @@ impl Agent {
     fn route_status(
         &self,
         prefix: IpNet,
-        kernel: &BTreeMap<IpNet, &Route>,
+        kernel: &BTreeMap<IpNet, Route>,
         target: Option<&TargetView>,
     ) -> RouteStatus {
         let state = self.monitor.state();
         let own_protocol = self.config.kernel.protocol;
-        let route = kernel.get(&prefix).copied();
+        let route = kernel.get(&prefix);
         let selected = self.routing.as_ref().and_then(|routing| routing.rib.selected(&prefix));
         let rib = selected.map(|selected| selected.next_hops.clone());
         let rib_agrees = rib.as_ref().is_none_or(|next_hops| {
@@ -70,8 +70,8 @@ impl Agent {
 
 /// For each prefix the route that the kernel takes when no longer prefix matches: tables in the order
 /// of the first rule that names them, then TOS 0, then the lowest metric, then the first of equals.
-fn winners(state: &State) -> BTreeMap<IpNet, &Route> {
-    let mut best: BTreeMap<IpNet, ((usize, u8, u32), &Route)> = BTreeMap::new();
+fn winners(state: &State) -> BTreeMap<IpNet, Route> {
+    let mut best: BTreeMap<IpNet, ((usize, u8, u32), Route)> = BTreeMap::new();
     let rank = |family: Family, table: u32| {
         state
             .rules
@@ -80,15 +80,15 @@ fn winners(state: &State) -> BTreeMap<IpNet, &Route> {
             .position(|rule| rule.action == RuleAction::Table(table))
     };
     let mut ranks: BTreeMap<(Family, u32), Option<usize>> = BTreeMap::new();
-    for (key, routes) in &state.routes {
-        let family = Family::of(key.prefix.addr());
-        let table = *ranks.entry((family, key.table)).or_insert_with(|| rank(family, key.table));
-        let (Some(table), Some(route)) = (table, routes.first()) else { continue };
-        let order = (table, key.tos, key.metric);
-        match best.get(&key.prefix) {
+    for route in state.routes.iter() {
+        let family = Family::of(route.prefix.addr());
+        let table = *ranks.entry((family, route.table)).or_insert_with(|| rank(family, route.table));
+        let Some(table) = table else { continue };
+        let order = (table, route.tos, route.metric);
+        match best.get(&route.prefix) {
             Some((other, _)) if *other <= order => {}
             _ => {
-                best.insert(key.prefix, (order, route));
+                best.insert(route.prefix, (order, route));
             }
         }
     }
@@ -96,7 +96,7 @@ fn winners(state: &State) -> BTreeMap<IpNet, &Route> {
 }
 
 /// The route to the prefix itself or to the longest one around it.
-fn covering<'a>(kernel: &BTreeMap<IpNet, &'a Route>, prefix: IpNet) -> Option<&'a Route> {
+fn covering(kernel: &BTreeMap<IpNet, Route>, prefix: IpNet) -> Option<&Route> {
     let mut around = Some(prefix);
     while let Some(candidate) = around {
         if let Some(route) = kernel.get(&candidate) {

@@ -18,6 +18,7 @@ use crate::netlink::dump;
 use crate::netlink::model::{Delta, State};
 use crate::netlink::requests::{RequestError, Requests};
 use crate::netlink::route_writer::RouteWriter;
+use crate::prefix_map::PrefixSet;
 use crate::reconcile::kernel::{KernelReconciler, Ownership, plan};
 use crate::rib::limit::Order;
 use crate::rib::model::{PeerId, RibEvent};
@@ -25,7 +26,7 @@ use crate::rib::own::Own;
 use crate::rib::{Rib, RibConfig, underlay};
 
 /// Events that sessions may have under way; a full channel holds the peers back (TCP does the rest).
-const EVENTS: usize = 1024;
+const EVENTS: usize = 256;
 /// Pause before a session that had no room for an order is told again.
 const BUSY: Duration = Duration::from_millis(100);
 /// Operations per batch: a few milliseconds of the kernel's time.
@@ -78,7 +79,7 @@ impl Routing {
         let mut routing = Self {
             config: bgp.clone(),
             writing: Writing::start(RouteWriter::new()?),
-            rib: Rib::new(RibConfig::new(bgp, service_ranges(config)), own(state), now),
+            rib: Rib::new(RibConfig::new(bgp, config.service_ranges()), own(state), now),
             reconciler: KernelReconciler::new(Ownership::from(&config.kernel)),
             speaker: Speaker::start(bgp, sender)?,
             events,
@@ -116,16 +117,16 @@ impl Routing {
         let mut changed = self.rib.handle(first, now);
         for _ in 0..EVENTS {
             let Ok(event) = self.events.try_recv() else { break };
-            changed.extend(self.rib.handle(event, now));
+            changed.append(&self.rib.handle(event, now));
         }
-        self.want(changed);
+        self.want(&changed);
     }
 
     /// Takes in what the kernel changed.
     pub fn kernel_changed(&mut self, state: &State, delta: &Delta) {
         if delta.full || !delta.interfaces.is_empty() {
             let changed = self.rib.set_own(own(state));
-            self.want(changed);
+            self.want(&changed);
         }
         let all = delta.full || !delta.interfaces.is_empty();
         let concerned = self.rib.next_hops().filter(|hop| all || covered(delta, *hop)).collect();
@@ -136,7 +137,7 @@ impl Routing {
     /// Does what is due: timers of the RIB, and writes as far as there is room.
     pub fn work(&mut self, state: &State, now: Instant) {
         let changed = self.rib.tick(now);
-        self.want(changed);
+        self.want(&changed);
         let unknown = self.rib.take_unknown();
         self.look_for(unknown, state);
         self.pass_orders_on();
@@ -159,20 +160,24 @@ impl Routing {
             let ours = self.reconciler.ownership();
             let way = |hop| (hop, underlay::way(state, hop, |route| ours.is_ours(route)));
             let changed = self.rib.set_ways(next_hops.into_iter().map(way));
-            self.want(changed);
+            self.want(&changed);
         }
     }
 
-    /// Takes on another configuration; what could not be done, in words. Nothing is changed when a password
-    /// cannot be read or an address not be listened on.
+    /// Looks whether another configuration can be taken on, and listens where it says.
     ///
     /// # Errors
-    /// Why nothing was changed.
-    pub fn reload(&mut self, config: &Config, new: &Bgp, diff: &Diff) -> Result<Vec<String>, StartError> {
+    /// Why nothing was changed: a password cannot be read or an address not be listened on.
+    pub fn prepare(&mut self, new: &Bgp) -> Result<(), StartError> {
         Speaker::check(new)?;
-        if diff.listen {
+        if self.config.listen != new.listen {
             self.speaker.listen_on(&new.listen)?;
         }
+        Ok(())
+    }
+
+    /// Takes on another configuration, after [`Self::prepare`]; what could not be done, in words.
+    pub fn reload(&mut self, config: &Config, new: &Bgp, diff: &Diff) -> Vec<String> {
         let mut problems = Vec::new();
         for change in &diff.peers {
             if let Err(problem) = self.reload_peer(new, change) {
@@ -182,15 +187,15 @@ impl Routing {
         self.speaker.arrange(&new.peers);
         self.config = new.clone();
         if diff.rib {
-            let changed = self.rib.reconfigure(RibConfig::new(new, service_ranges(config)));
-            self.want(changed);
+            let changed = self.rib.reconfigure(RibConfig::new(new, config.service_ranges()));
+            self.want(&changed);
         }
         for change in &diff.peers {
             if matches!(change.fate, Fate::Changed { depth: Depth::Refresh, .. }) {
                 self.ask_again(change.peer);
             }
         }
-        Ok(problems)
+        problems
     }
 
     fn reload_peer(&mut self, new: &Bgp, change: &PeerDiff) -> Result<(), ReconfigureError> {
@@ -258,11 +263,11 @@ impl Routing {
         }
     }
 
-    fn want(&mut self, changed: BTreeSet<ipnet::IpNet>) {
+    fn want(&mut self, changed: &PrefixSet) {
         if !changed.is_empty() {
             let rib = &self.rib;
             self.reconciler
-                .on_desired_changed(changed.into_iter().map(|prefix| (prefix, rib.selected(&prefix))));
+                .on_desired_changed(changed.iter().map(|prefix| (prefix, rib.selected(&prefix).cloned())));
         }
     }
 }
@@ -281,15 +286,9 @@ fn take_out(ours: Ownership) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// Whether routes that cover an address changed.
+/// Whether routes that cover an address changed; the default route plays no part.
 fn covered(delta: &Delta, address: IpAddr) -> bool {
-    let longest = if address.is_ipv4() { 32 } else { 128 };
-    let networks = (1..=longest).filter_map(|length| ipnet::IpNet::new(address, length).ok());
-    networks.into_iter().any(|network| delta.prefixes.contains(&network.trunc()))
-}
-
-fn service_ranges(config: &Config) -> &[ipnet::IpNet] {
-    config.datapath.as_ref().map_or(&[][..], |datapath| &datapath.service_ranges)
+    delta.prefixes.covering(&address.into()).any(|prefix| prefix.prefix_len() > 0)
 }
 
 fn own(state: &State) -> Own {

@@ -44,7 +44,7 @@ pub fn kernel(segment: &Segment, expected: &Expected) -> anyhow::Result<()> {
         let mut requests = Requests::new()?;
         Ok(dump::read(&mut requests, &BTreeSet::from([Part::Routes]), &BTreeMap::new())?)
     })??;
-    let routes = read.dump.state.routes.into_values().flatten();
+    let routes = read.dump.state.routes.iter();
     let gateway = |hops: &[underpass::netlink::model::RouteNextHop]| match hops {
         [only] => only.gateway,
         _ => None,

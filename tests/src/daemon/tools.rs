@@ -10,7 +10,8 @@ use anyhow::{Result, bail};
 #[expect(dead_code, reason = "only the tools folder is of interest here")]
 mod toolchain;
 
-/// The unpacked package in `folder` ("bird1", "bird2", "frr", "gobgp", "exabgp").
+/// The unpacked package in `folder` ("bird1", "bird2", "frr", "gobgp", "exabgp",
+/// "faketime").
 ///
 /// # Errors
 /// It is not there.

@@ -195,7 +195,12 @@ impl World {
                 self.up = false;
             }
             Action::Rib(event) => assert!(self.up, "{event:?} without a session: {told:?}"),
-            Action::Established(_) | Action::Ended { .. } | Action::Fault(_) => {}
+            Action::BadUpdate(bad) => {
+                // What is logged of whatever came in.
+                let text = [bad.error(), bad.prefixes(), bad.message()].concat();
+                assert!(!text.contains(char::is_control), "{text:?}");
+            }
+            Action::Established(_) | Action::Ended { .. } => {}
         }
     }
 

@@ -7,6 +7,7 @@ mod guards;
 mod machine;
 mod reload;
 mod sessions;
+mod updates;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use underpass::bgp::{ShutdownKind, State};
 use underpass::netlink::model::Family;
-use underpass::rib::model::RibEvent;
+use underpass::rib::model::{Loss, RibEvent};
 use underpass_tests::fake_peer::{KEEPALIVE, NOTIFICATION, Open, PATIENCE, Received, message, update};
 
 use super::harness::*;
@@ -77,7 +77,7 @@ fn too_many_prefixes_end_the_session_for_a_while() {
     assert_eq!(peer.expect_notification(), [6, 1, 0, 1, 1, 0, 0, 0x4e, 0x20]);
     assert_eq!(peer.receive(), Received::Closed);
     let ended = Instant::now();
-    assert_eq!(agent.peer_down(), [], "nothing is kept");
+    assert_eq!(agent.loss(), Loss::Final, "nothing is kept");
 
     let mut peer = listening.accept();
     let idle = ended.elapsed();
@@ -87,7 +87,7 @@ fn too_many_prefixes_end_the_session_for_a_while() {
 
     agent.speaker().prefix_limit(place.peer(), Family::Ipv6, 7, None).expect("an order");
     assert_eq!(peer.expect_notification(), [6, 1, 0, 2, 1, 0, 0, 0, 7]);
-    agent.peer_down();
+    assert_eq!(agent.loss(), Loss::Final);
     let status = agent.until("down", |status| status.is_down);
     assert_eq!(status.state, State::Idle);
     let error = status.last_error.expect("said why");

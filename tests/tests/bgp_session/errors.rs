@@ -123,7 +123,22 @@ fn bad_attributes_withdraw_the_routes_and_keep_the_session() {
     peer.send(&update(&[], &[ORIGIN, AS_PATH, NEXT_HOP, &[0x40, 6, 1, 0]], &[16, 10, 64]));
     assert!(matches!(agent.event(), RibEvent::Update { announced: Some(_), .. }));
     let status = agent.until("one discarded", |status| status.attributes_discarded == 1);
-    assert_eq!((status.state, status.flaps), (State::Established, 0));
+    assert_eq!((status.state, status.flaps, status.attributes_ignored), (State::Established, 0, 0));
+
+    // RFC 7606 §7.5, §7.9, §7.10: well-formed, and still none of an external peer's business.
+    let inside: [&[u8]; 3] =
+        [&[0x40, 5, 4, 0, 0, 0, 200], &[0x80, 9, 4, 10, 0, 0, 3], &[0x80, 10, 8, 1, 1, 1, 1, 2, 2, 2, 2]];
+    for (count, attribute) in (1..).zip(inside) {
+        peer.send(&update(&[], &[ORIGIN, AS_PATH, NEXT_HOP, attribute], &[16, 10, 64]));
+        let RibEvent::Update { announced: Some((attributes, _)), .. } = agent.event() else {
+            panic!("announced")
+        };
+        let told = (attributes.local_pref, attributes.originator_id, attributes.cluster_list.len());
+        assert_eq!(told, (None, None, 0));
+        agent.until("counted", |status| status.attributes_ignored == count);
+    }
+    let status = agent.status();
+    assert_eq!((status.attributes_discarded, status.treated_as_withdraw), (1, 4), "they are no errors");
 }
 
 #[test]

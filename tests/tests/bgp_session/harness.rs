@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use underpass::bgp::{SessionStatus, ShutdownKind, Speaker};
 use underpass::config::model::{Bgp, Peer};
 use underpass::netlink::model::Family;
-use underpass::rib::model::{Nlri, PeerInfo, RibEvent};
+use underpass::rib::model::{Loss, Nlri, PeerInfo, RibEvent};
 use underpass_tests::fake_peer::{FakePeer, Listening, Open, PATIENCE};
 
 pub const OUR_AS: u32 = 64512;
@@ -122,9 +122,17 @@ impl Agent {
         }
     }
 
+    /// The session was lost: what stays of it.
     pub fn peer_down(&mut self) -> Vec<(Family, Duration)> {
+        match self.loss() {
+            Loss::Lost(retain) => retain,
+            other => panic!("expected a loss, got {other:?}"),
+        }
+    }
+
+    pub fn loss(&mut self) -> Loss {
         match self.event() {
-            RibEvent::PeerDown { retain, .. } => retain,
+            RibEvent::PeerDown { loss, .. } => loss,
             other => panic!("expected PeerDown, got {other:?}"),
         }
     }

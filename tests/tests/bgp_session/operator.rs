@@ -5,7 +5,7 @@ use std::time::Duration;
 use underpass::bgp::{OrderError, State};
 use underpass::config::model::Peer;
 use underpass::netlink::model::Family;
-use underpass::rib::model::{RibEvent, UNTIL_SENT_AGAIN};
+use underpass::rib::model::{Loss, RibEvent};
 use underpass_tests::fake_peer::{NOTIFICATION, OPEN, Received};
 
 use super::harness::*;
@@ -19,7 +19,7 @@ fn down_up_and_reset_with_words_for_the_peer() {
     };
     speaker(&agent, &|speaker| speaker.down(place.peer(), "line card".to_owned()));
     assert_eq!(peer.expect_notification(), b"\x06\x02\x09line card");
-    let down = RibEvent::PeerDown { peer: place.peer(), retain: vec![], deliberate: true };
+    let down = RibEvent::PeerDown { peer: place.peer(), loss: Loss::Final };
     assert_eq!(agent.event(), down);
     let status = agent.until("down", |status| status.is_down);
     assert_eq!(status.state, State::Idle);
@@ -33,8 +33,8 @@ fn down_up_and_reset_with_words_for_the_peer() {
 
     speaker(&agent, &|speaker| speaker.reset(place.peer(), String::new()));
     assert_eq!(peer.expect_notification(), [6, 4]);
-    let kept = [Family::Ipv4, Family::Ipv6].map(|family| (family, UNTIL_SENT_AGAIN)).to_vec();
-    assert_eq!(agent.event(), RibEvent::PeerDown { peer: place.peer(), retain: kept, deliberate: false });
+    let loss = Loss::Reset(vec![Family::Ipv4, Family::Ipv6]);
+    assert_eq!(agent.event(), RibEvent::PeerDown { peer: place.peer(), loss });
     listening.accept().establish(&open());
     agent.peer_up();
 }
@@ -68,7 +68,7 @@ fn another_configuration_is_taken_on_in_place_or_by_a_reset() {
     assert_eq!(peer.expect_notification(), [6, 6], "Other Configuration Change");
     let mut peer = listening.accept();
     assert_eq!(peer.establish(&open())[3..5], [0, 30], "the new hold time");
-    assert_eq!(agent.peer_down().len(), 2);
+    assert_eq!(agent.loss(), Loss::Reset(vec![Family::Ipv4, Family::Ipv6]));
     agent.peer_up();
 }
 

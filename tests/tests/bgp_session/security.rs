@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use underpass::bgp::{Speaker, StartError, State};
 use underpass::config::model::{Bgp, PasswordSource};
+use underpass::netlink::model::Family;
+use underpass::rib::model::Loss;
 use underpass::sys::tcp;
 use underpass_tests::fake_peer::{FakePeer, NOTIFICATION, message};
 
@@ -34,7 +36,7 @@ fn a_session_with_a_password_that_we_dial() {
 
     tcp::set_md5_key(listening.socket(), place.ours(), b"another").expect("a second key");
     agent.speaker().reset(place.peer(), String::new()).expect("known");
-    agent.peer_down();
+    assert_eq!(agent.loss(), Loss::Reset(vec![Family::Ipv4, Family::Ipv6]));
     std::thread::sleep(SHORT);
     assert_eq!(agent.status().state, State::Connect, "segments with another key are dropped");
 }
@@ -60,7 +62,7 @@ fn a_session_with_a_password_that_the_peer_dials() {
     // Without the password, the kernel drops what is signed.
     let plain = place.passive();
     agent.change(|speaker| speaker.reconfigure(&plain, &plain.peers[0], true)).expect("taken on");
-    agent.peer_down();
+    assert_eq!(agent.loss(), Loss::Reset(vec![Family::Ipv4, Family::Ipv6]));
     assert!(connect(Some(b"s3cret")).is_err());
     connect(None).expect("unsigned").establish(&open());
     agent.peer_up();

@@ -7,7 +7,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::ensure;
-use underpass_tests::fake_peer::{FakePeer, KEEPALIVE, NOTIFICATION, OPEN, Open, Received, UPDATE, message};
+use underpass_tests::fake_peer::{
+    FakePeer, KEEPALIVE, Listening, NOTIFICATION, OPEN, Open, Received, UPDATE, message,
+};
 use underpass_tests::wait;
 
 use super::rig::*;
@@ -113,5 +115,73 @@ fn of_simultaneous_opens_one_session_comes_each_time() {
     }
     println!("{crossed} of {ROUNDS} collided");
     assert!(crossed > 0, "no connection met another");
+    rig.wait_open_files("no file is left open", files);
+}
+
+/// Who opened a connection, seen from the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opened {
+    ByAgent,
+    ByPeer,
+}
+
+/// Two connections between the same two, on which nobody has said anything but the agent its OPEN.
+fn two_open_connections(rig: &Rig, listening: &Listening) -> [(Opened, FakePeer); 2] {
+    order(rig, "up");
+    let mut theirs = listening.accept();
+    theirs.expect(OPEN);
+    let mut ours = rig.connect();
+    ours.expect(OPEN);
+    assert_eq!(rig.peer().state, "OpenSent", "both wait for the peer's OPEN");
+    [(Opened::ByAgent, theirs), (Opened::ByPeer, ours)]
+}
+
+/// RFC 4271 §6.8: the connection that the side with the higher identifier opened stays, whichever was confirmed
+/// first; of equal identifiers the higher AS decides (RFC 6286 §2.3), which is the peer's.
+#[test]
+fn of_two_connections_the_one_of_the_higher_identifier_stays() {
+    let keys = "hold_time = \"90s\"\nenabled = false\n";
+    let Some(mut rig) = Rig::up(Configured { address: PEER, dials: Dials::Both, keys }) else { return };
+    let files = rig.open_files();
+    let listening = rig.listen(PEER);
+    let lower = Ipv4Addr::from(u32::from(AGENT) - 1);
+    let higher = Ipv4Addr::from(u32::from(AGENT) + 1);
+    let cases = [(lower, Opened::ByAgent), (higher, Opened::ByPeer), (AGENT, Opened::ByPeer)];
+    let orders = [Opened::ByAgent, Opened::ByPeer];
+    for (round, ((identifier, stays), first)) in
+        cases.into_iter().flat_map(|case| orders.map(|first| (case, first))).enumerate()
+    {
+        let what = format!("identifier {identifier}, OPEN first on the connection opened {first:?}");
+        let open = Open::new(PEER_AS, identifier, 90);
+        let mut both = two_open_connections(&rig, &listening);
+        both.sort_by_key(|(opened, _)| *opened != first);
+        let [(_, confirmed), (_, late)] = &mut both;
+        confirmed.send(&open.bytes());
+        assert_eq!(confirmed.expect(KEEPALIVE), [0; 0], "{what}");
+        // The second OPEN, which makes the agent decide.
+        late.send(&open.bytes());
+        let (survivor, loser) = if first == stays { (0, 1) } else { (1, 0) };
+
+        let loser = &mut both[loser].1;
+        let Received::Message(kind, body) = loser.receive() else { panic!("{what}: no last words") };
+        // Cease, Connection Collision Resolution (RFC 4486 §3), without data.
+        assert_eq!(message(kind, &body), [&[0xff; 16][..], &[0, 21, 3, 6, 7]].concat(), "{what}");
+        assert_eq!(loser.receive(), Received::Closed, "{what}");
+
+        let (opened, survivor) = &mut both[survivor];
+        assert_eq!(*opened, stays, "{what}");
+        if first != stays {
+            assert_eq!(survivor.expect(KEEPALIVE), [0; 0], "{what}");
+        }
+        survivor.send(&message(KEEPALIVE, &[]));
+        let peer = rig.wait_peer(&what, |peer| peer.state == "Established");
+        assert_eq!(peer.router_id, Some(identifier), "{what}");
+        let (text, nlri) = prefix(u16::try_from(round).expect("few"));
+        survivor.send(&announce(PEER, &nlri));
+        rig.wait_routes(&what, &through_peer([text.as_str()]));
+        order(&rig, "down");
+        assert_eq!(survivor.expect_notification(), [6, 2], "{what}: it was the one in use");
+        rig.wait_routes("withdrawn", &through_peer([]));
+    }
     rig.wait_open_files("no file is left open", files);
 }

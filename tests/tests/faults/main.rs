@@ -9,3 +9,4 @@ mod lost;
 mod rig;
 mod slow;
 mod storm;
+mod wall_clock;

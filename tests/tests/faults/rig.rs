@@ -15,10 +15,11 @@ use serde::Deserialize;
 use socket2::Socket;
 use underpass::api::model::{PeerStatus, Peers};
 use underpass::config::model::Kernel;
-use underpass_tests::agent::Agent;
+use underpass_tests::agent::{Agent, Environment};
 use underpass_tests::fake_peer::{FakePeer, KEEPALIVE, Listening, Open, message, update};
 use underpass_tests::lab::Lab;
 use underpass_tests::netns::{self, Netns};
+use underpass_tests::wall_clock::WallClock;
 use underpass_tests::{privilege, wait};
 
 /// Time for anything to happen that has no time of its own.
@@ -84,11 +85,23 @@ impl Rig {
     /// As [`Rig::up`] with several peers, all in the one namespace.
     pub fn up_with(peers: &[Configured]) -> Option<Self> {
         let lab = network(peers)?;
-        let agent = Agent::start(&lab, "edge", &config(peers)).expect("the agent starts");
+        Some(Self::start(lab, peers, Vec::new()))
+    }
+
+    /// As [`Rig::up_with`], with a wall clock for the agent.
+    pub fn up_by_clock(peers: &[Configured]) -> Option<(Self, WallClock)> {
+        let lab = network(peers)?;
+        let clock = WallClock::new(&lab.machine_dir("edge").expect("a folder")).expect("a clock");
+        let rig = Self::start(lab, peers, clock.environment());
+        Some((rig, clock))
+    }
+
+    fn start(lab: Lab, peers: &[Configured], environment: Environment) -> Self {
+        let agent = Agent::start_in(&lab, "edge", &config(peers), environment).expect("the agent starts");
         let rig = Self { agent, lab };
         let answers = || rig.agent.client().peers().map(drop);
         wait::until("the agent answers", PATIENCE, answers).expect("in time");
-        Some(rig)
+        rig
     }
 
     /// The peers' namespace.

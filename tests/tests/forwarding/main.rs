@@ -6,6 +6,7 @@
 mod changes;
 mod local;
 mod paths;
+mod reload;
 mod slow_path;
 mod switch;
 

@@ -32,8 +32,12 @@ pub fn fresh() -> State {
 fn settled(state: &State) -> State {
     let mut state = state.clone();
     state.neighbours.retain(|_, neighbour| neighbour.state == NeighbourState::Valid);
-    let ipv6 = state.routes.iter_mut().filter(|(key, _)| key.prefix.addr().is_ipv6());
-    ipv6.flat_map(|(_, routes)| routes).for_each(|route| route.preferred_source = None);
+    state.routes.retain_mut(|route| {
+        if route.prefix.addr().is_ipv6() {
+            route.preferred_source = None;
+        }
+        true
+    });
     state
 }
 
@@ -90,12 +94,11 @@ fn first_difference(seen: &State, expected: &State) -> String {
     }
     let routes = || {
         let differing = |one: &State, other: &State| {
-            let list: Vec<_> = one
-                .routes
-                .iter()
-                .filter(|(key, routes)| other.routes.get(key) != Some(routes))
-                .take(3)
-                .collect();
+            let differ = |route: &Route| {
+                let (table, prefix) = (route.table, route.prefix);
+                !one.routes.to(table, prefix).eq(other.routes.to(table, prefix))
+            };
+            let list: Vec<_> = one.routes.iter().filter(differ).take(3).collect();
             format!("{list:#?}")
         };
         format!("routes {}, fresh: {}", differing(seen, expected), differing(expected, seen))

@@ -43,12 +43,8 @@ fn lost_notifications_lead_to_a_resync() {
                 follower.catch_up("after the flood").await;
                 let counters = follower.monitor.counters();
                 assert!(counters.resyncs >= 1, "{counters:?}");
-                let main = follower
-                    .monitor
-                    .state()
-                    .routes
-                    .keys()
-                    .filter(|key| key.table == 254 && key.prefix.prefix_len() == 28);
+                let routes = &follower.monitor.state().routes;
+                let main = routes.prefixes(254).filter(|prefix| prefix.prefix_len() == 28);
                 assert_eq!(main.count(), LEFT as usize);
             });
         })

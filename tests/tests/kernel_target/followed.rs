@@ -31,7 +31,9 @@ impl Agent {
     }
 
     fn want(&mut self, wanted: &Desired) {
-        self.reconciler.on_desired_changed(wanted.iter().map(|(prefix, route)| (*prefix, Some(route))));
+        self.reconciler.on_desired_changed(
+            wanted.iter().map(|(prefix, route)| (*prefix, Some(Arc::new(route.clone())))),
+        );
     }
 
     /// Runs until `done` says so.

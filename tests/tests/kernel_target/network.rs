@@ -60,7 +60,7 @@ pub fn read_back(table: u32) -> State {
         if let Ok(Value::Array(list)) = serde_json::from_str(&text) {
             for value in list {
                 let route = parse_route(&value, table.parse().unwrap(), family);
-                state.routes.entry(route.key()).or_default().push(route);
+                state.routes.push(route);
             }
         }
     }
@@ -88,15 +88,17 @@ fn parse_route(value: &Value, table: u32, family: &str) -> Route {
         prefix,
         tos: 0,
         metric: number("metric"),
-        protocol: text("protocol").parse().unwrap(),
-        kind: if text("type") == "1" { RouteType::Unicast } else { RouteType::Blackhole },
-        scope: text("scope").parse().unwrap(),
-        next_hops,
-        nexthop_id: None,
-        mtu: None,
-        preferred_source: value["prefsrc"].as_str().map(|text| text.parse().unwrap()),
-        source_prefix: None,
-        unsupported: false,
+        body: Arc::new(RouteBody {
+            protocol: text("protocol").parse().unwrap(),
+            kind: if text("type") == "1" { RouteType::Unicast } else { RouteType::Blackhole },
+            scope: text("scope").parse().unwrap(),
+            next_hops,
+            nexthop_id: None,
+            mtu: None,
+            preferred_source: value["prefsrc"].as_str().map(|text| text.parse().unwrap()),
+            source_prefix: None,
+            unsupported: false,
+        }),
     }
 }
 

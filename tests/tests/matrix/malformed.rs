@@ -81,7 +81,7 @@ pub const ORIGINATOR_ID_EXTERNAL: Case =
 pub const CLUSTER_LIST: Case =
     external("CLUSTER_LIST of five octets, peer of another AS", "0x0A 0x80 0x0A00000100", Became::Discarded);
 pub const MP_REACH: Case =
-    internal("MP_REACH_NLRI that is cut off", "0x0E 0x80 0x00020110", Became::Reset("3/5"));
+    internal("MP_REACH_NLRI that is cut off", "0x0E 0x80 0x00020110", Became::Reset("3/9"));
 pub const EXTENDED_COMMUNITIES: Case =
     internal("EXTENDED COMMUNITIES of seven octets", "0x10 0xC0 0x0002FC00000000", Became::Withdrawn);
 pub const LARGE_COMMUNITIES: Case =

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use underpass::bgp::State;
-use underpass::rib::model::{Nlri, RibEvent};
+use underpass::rib::model::{Loss, Nlri, RibEvent};
 use underpass_tests::fake_peer::{FakePeer, KEEPALIVE, Listening, OPEN, Open, UPDATE, message, update};
 
 use super::case::{Case, Kind, Outcome, SHORT_AS_PATH, attributes};
@@ -86,8 +86,8 @@ impl Lane {
         let (mut told, mut notification) = (Vec::new(), None);
         loop {
             match self.agent.event() {
-                RibEvent::PeerDown { retain, .. } => {
-                    assert_eq!(retain, [], "a reset is no restart");
+                RibEvent::PeerDown { loss, .. } => {
+                    assert_eq!(loss, Loss::Lost(vec![]), "a reset is no restart");
                     notification = Some(self.peer.expect_notification());
                     break;
                 }

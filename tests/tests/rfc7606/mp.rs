@@ -4,7 +4,8 @@ use super::case::{Case, Kept, Kind, Outcome, PREFIX, REACH, REACH_PREFIX, accept
 use super::harness::{AS_PATH, NEXT_HOP, ORIGIN};
 
 const NEXT_HOP_LENGTH: &str = "RFC 7606 §7.11";
-const SYNTAX: &str = "RFC 7606 §5.3";
+/// RFC 7606 says that the session is reset; the subcode is of RFC 4760.
+const SYNTAX: &str = "RFC 7606 §5.3, RFC 4760 §7";
 /// `fd00::5`.
 const VIA: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5];
 /// `fd00:1::/48`.
@@ -86,12 +87,12 @@ fn reach() -> Vec<Case> {
         ),
         Case::new("MP_REACH_NLRI first", "RFC 7606 §5.1", (&[], &[REACH, ORIGIN, AS_PATH], &[]), accepted())
             .announces(&[REACH_PREFIX]),
-        Case::reach("MP_REACH_NLRI without a value", SYNTAX, &[0x80, 14, 0], reset(&[&[3, 5, 0x80, 14, 0]])),
-        Case::reach(
-            "MP_REACH_NLRI of four octets",
-            SYNTAX,
-            &[0x80, 14, 4, 0, 2, 1, 0],
-            reset(&[&[3, 5, 0x80, 14, 4, 0, 2, 1, 0]]),
+        nine("MP_REACH_NLRI without a value", &[0x80, 14, 0]),
+        nine("MP_REACH_NLRI of one octet", &[0x80, 14, 1, 0]),
+        nine("MP_REACH_NLRI of four octets", &[0x80, 14, 4, 0, 2, 1, 0]),
+        nine(
+            "MP_REACH_NLRI of four octets, of a family that was not agreed on",
+            &[0x80, 14, 4, 0, 25, 70, 0],
         ),
         nine("IPv6 prefix length 129", &with(&[&[129][..], &[1; 17]].concat())),
         nine("IPv6 prefix length 255", &with(&[255, 1])),
@@ -136,8 +137,8 @@ fn unreach() -> Vec<Case> {
     let cut: &[u8] = &[0x80, 15, 40, 0, 2, 1];
     vec![
         case("MP_UNREACH_NLRI", "RFC 4760 §4", &[good], accepted()).withdraws(&["fd00:2::/48"]),
-        alone("MP_UNREACH_NLRI without a value", SYNTAX, &[0x80, 15, 0], 5),
-        alone("MP_UNREACH_NLRI of two octets", SYNTAX, &[0x80, 15, 2, 0, 2], 5),
+        alone("MP_UNREACH_NLRI without a value", SYNTAX, &[0x80, 15, 0], 9),
+        alone("MP_UNREACH_NLRI of two octets", SYNTAX, &[0x80, 15, 2, 0, 2], 9),
         alone("withdrawn IPv6 prefix length 129", SYNTAX, &[0x80, 15, 5, 0, 2, 1, 129, 1], 9),
         alone("withdrawn IPv6 prefix that ends outside", SYNTAX, &[0x80, 15, 6, 0, 2, 1, 48, 0xfd, 0], 9),
         alone("withdrawn IPv4 prefix length 33", SYNTAX, &[0x80, 15, 9, 0, 1, 1, 33, 10, 0, 0, 0, 0], 9),

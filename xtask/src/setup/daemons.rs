@@ -1,5 +1,5 @@
 //! The routing daemons of the labs, unpacked side by side: Debian's `bird` and `bird2` exclude each
-//! other, and installing any of them would start it on this machine.
+//! other, and installing any of them would start it on this machine. And the library that moves a program's clock.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,8 @@ enum Programs {
     Native(&'static [&'static str]),
     /// A module of Debian's Python.
     Python(&'static str),
+    /// A shared library that is loaded before all others, below the folder of those of this architecture.
+    Preload(&'static str),
 }
 
 /// Where Debian's packages put Python modules.
@@ -84,6 +86,13 @@ pub const DAEMONS: &[Daemon] = &[
         libraries: &[],
         programs: Programs::Python("exabgp"),
     },
+    Daemon {
+        folder: "faketime",
+        package: "libfaketime",
+        why: "libfaketime, which gives the agent another wall clock in a fault test",
+        libraries: &[],
+        programs: Programs::Preload("faketime/libfaketimeMT.so.1"),
+    },
 ];
 
 impl Daemon {
@@ -97,6 +106,7 @@ impl Daemon {
         match self.programs {
             Programs::Native(programs) => programs.iter().all(|program| root.join(program).is_file()),
             Programs::Python(module) => root.join(PYTHON_MODULES).join(module).is_dir(),
+            Programs::Preload(library) => architecture(&root).join(library).is_file(),
         }
     }
 
@@ -111,6 +121,12 @@ impl Daemon {
                 python.args(["-m", module]).env("PYTHONPATH", root.join(PYTHON_MODULES));
                 python.env("PYTHONDONTWRITEBYTECODE", "1");
                 vec![python]
+            }
+            Programs::Preload(library) => {
+                let mut any = Command::new("true");
+                // The loader complains of a library that it cannot load, and goes on.
+                any.env("LD_PRELOAD", architecture(root).join(library));
+                vec![any]
             }
         };
         for command in &mut commands {
@@ -136,7 +152,7 @@ impl Daemon {
         for mut command in self.checks(&building) {
             let name = process::describe(&command);
             let output = command.output().with_context(|| format!("cannot start `{name}`"))?;
-            if !output.status.success() {
+            if !output.status.success() || output.stderr.starts_with(b"ERROR: ld.so") {
                 let said = String::from_utf8_lossy(&output.stderr);
                 bail!("`{name}` of {} does not run: {}", self.package, said.trim());
             }
@@ -148,14 +164,17 @@ impl Daemon {
     }
 }
 
+/// Where Debian's packages put the libraries of this architecture.
+fn architecture(root: &Path) -> PathBuf {
+    root.join("usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH))
+}
+
 /// Folders of the unpacked shared libraries, for `LD_LIBRARY_PATH`.
 fn library_path(root: &Path) -> std::ffi::OsString {
+    let usr = architecture(root);
+    let frr = usr.join("frr");
     let triple = format!("{}-linux-gnu", std::env::consts::ARCH);
-    let dirs = [
-        root.join("usr/lib").join(&triple),
-        root.join("usr/lib").join(&triple).join("frr"),
-        root.join("lib").join(&triple),
-    ];
+    let dirs = [usr, frr, root.join("lib").join(triple)];
     std::env::join_paths(dirs).unwrap_or_default()
 }
 

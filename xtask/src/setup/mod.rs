@@ -174,7 +174,7 @@ fn manual(steps: &[Step]) -> String {
     format!(
         "no apt-get here, so nothing was installed. The automatic set-up knows Debian 12; elsewhere please \
          provide\n{}\n  The compiler may also be a nightly: `rustup toolchain install nightly --component \
-         rust-src`, and `cargo install bpf-linker`. Routing daemons go to {}/{{bird1,bird2,frr,gobgp,exabgp}}/ with the \
+         rust-src`, and `cargo install bpf-linker`. Routing daemons go to {}/{{bird1,bird2,frr,gobgp,exabgp,faketime}}/ with the \
          folder layout of Debian's packages.",
         list.join("\n"),
         toolchain::tools_dir().display()

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::{Cause, ConnectionId};
+use crate::bgp::bad_update::BadUpdate;
 use crate::bgp::capabilities::Negotiated;
-use crate::bgp::wire::Fault;
 use crate::rib::model::RibEvent;
 
 /// What to do.
@@ -29,6 +29,6 @@ pub enum Action {
         /// Why.
         cause: Cause,
     },
-    /// For the log: an error in an UPDATE that was survived.
-    Fault(Fault),
+    /// For the log: an UPDATE with errors.
+    BadUpdate(Box<BadUpdate>),
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{Action, Cause, Connection, ConnectionId, Fsm, Phase};
+use crate::bgp::bad_update::BadUpdate;
 use crate::bgp::capabilities::negotiate;
 use crate::bgp::notification::{self, Notification};
 use crate::bgp::update;
@@ -145,23 +146,29 @@ impl Fsm {
         };
         let outcome = wire::parse(update, encoding).and_then(|parsed| update::outcome(session, parsed));
         match outcome {
-            Ok(outcome) => self.deliver(outcome, out),
-            Err(reset) => self.fail(now, id, Cause::Sent(reset), out),
+            Ok(outcome) => {
+                let bad = BadUpdate::survived(&outcome.faults, &outcome.events, update);
+                out.extend(bad.map(|bad| Action::BadUpdate(Box::new(bad))));
+                self.deliver(outcome, out);
+            }
+            Err(reset) => {
+                out.push(Action::BadUpdate(Box::new(BadUpdate::reset(&reset, update))));
+                self.fail(now, id, Cause::Sent(reset), out);
+            }
         }
     }
 
     fn deliver(&mut self, outcome: update::Outcome, out: &mut Vec<Action>) {
         let counters = &mut self.counters;
         counters.treated_as_withdraw += u64::from(outcome.treated_as_withdraw);
+        counters.attributes_ignored += outcome.ignored;
         if let Some(family) = outcome.end_of_rib
             && !counters.end_of_rib.contains(&family)
         {
             counters.end_of_rib.push(family);
         }
-        for fault in outcome.faults {
-            counters.attributes_discarded += u64::from(!fault.withdraw);
-            out.push(Action::Fault(fault));
-        }
+        let discarded = outcome.faults.iter().filter(|fault| !fault.withdraw);
+        counters.attributes_discarded += discarded.map(|_| 1).sum::<u64>();
         out.extend(outcome.events.into_iter().map(Action::Rib));
     }
 

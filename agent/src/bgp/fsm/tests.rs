@@ -94,10 +94,18 @@ fn closed(actions: &[Action], id: ConnectionId) -> bool {
     actions.contains(&Action::Close(id))
 }
 
-fn retained(actions: &[Action]) -> Option<Vec<(Family, Duration)>> {
+fn loss(actions: &[Action]) -> Option<Loss> {
     actions.iter().find_map(|action| match action {
-        Action::Rib(RibEvent::PeerDown { retain, .. }) => Some(retain.clone()),
+        Action::Rib(RibEvent::PeerDown { loss, .. }) => Some(loss.clone()),
         _ => None,
+    })
+}
+
+/// What is retained of a session that was lost.
+fn retained(actions: &[Action]) -> Option<Vec<(Family, Duration)>> {
+    loss(actions).map(|loss| match loss {
+        Loss::Lost(families) => families,
+        other => panic!("it was not lost: {other:?}"),
     })
 }
 

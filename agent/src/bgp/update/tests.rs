@@ -31,6 +31,12 @@ const MP_UNREACH: &[u8] = &[0x80, 15, 10, 0, 2, 1, 48, 0xfd, 0, 0, 2, 0, 0];
 
 type AttributeList = &'static [&'static [u8]];
 
+/// What an IPv4 announcement must have.
+const MANDATORY: AttributeList = &[ORIGIN, AS_PATH, NEXT_HOP];
+/// All that are used.
+const EVERY: AttributeList =
+    &[ORIGIN, AS_PATH, NEXT_HOP, MED, LOCAL_PREF, COMMUNITIES, ORIGINATOR, CLUSTERS, LARGE];
+
 #[derive(Clone, Copy)]
 struct Kind {
     external: bool,
@@ -122,7 +128,7 @@ fn well_formed_updates() {
             name: "announced by an external peer",
             kind: EXTERNAL,
             withdrawn: &[],
-            attributes: &[ORIGIN, AS_PATH, NEXT_HOP],
+            attributes: MANDATORY,
             nlri: NLRI,
             expected: vec![announce(attributes(), both())],
         },
@@ -130,17 +136,7 @@ fn well_formed_updates() {
             name: "all attributes from an internal peer, LOCAL_PREF with its highest bit",
             kind: INTERNAL,
             withdrawn: &[],
-            attributes: &[
-                ORIGIN,
-                AS_PATH,
-                NEXT_HOP,
-                MED,
-                LOCAL_PREF,
-                COMMUNITIES,
-                ORIGINATOR,
-                CLUSTERS,
-                LARGE,
-            ],
+            attributes: EVERY,
             nlri: NLRI,
             expected: vec![announce(full, both())],
         },
@@ -148,17 +144,7 @@ fn well_formed_updates() {
             name: "three of them count for nothing from an external peer",
             kind: EXTERNAL,
             withdrawn: &[],
-            attributes: &[
-                ORIGIN,
-                AS_PATH,
-                NEXT_HOP,
-                MED,
-                LOCAL_PREF,
-                COMMUNITIES,
-                ORIGINATOR,
-                CLUSTERS,
-                LARGE,
-            ],
+            attributes: EVERY,
             nlri: NLRI,
             expected: vec![announce(seen_from_outside, both())],
         },
@@ -174,7 +160,7 @@ fn well_formed_updates() {
             name: "withdrawn and announced",
             kind: EXTERNAL,
             withdrawn: &[8, 11],
-            attributes: &[ORIGIN, AS_PATH, NEXT_HOP],
+            attributes: MANDATORY,
             nlri: NLRI,
             expected: vec![RibEvent::Update {
                 peer: PEER,
@@ -217,7 +203,7 @@ fn well_formed_updates() {
             name: "several paths for a prefix",
             kind: Kind { add_path: &[Family::Ipv4], ..INTERNAL },
             withdrawn: &[0, 0, 0, 9, 8, 11],
-            attributes: &[ORIGIN, AS_PATH, NEXT_HOP],
+            attributes: MANDATORY,
             nlri: &[0, 0, 0, 3, 16, 10, 64, 0, 0, 0, 4, 16, 10, 64],
             expected: vec![RibEvent::Update {
                 peer: PEER,
@@ -251,7 +237,7 @@ fn well_formed_updates() {
             name: "host bits are cleared",
             kind: EXTERNAL,
             withdrawn: &[],
-            attributes: &[ORIGIN, AS_PATH, NEXT_HOP],
+            attributes: MANDATORY,
             nlri: &[12, 10, 0xff],
             expected: vec![announce(attributes(), vec![nlri("10.240.0.0/12")])],
         },
@@ -267,7 +253,7 @@ fn well_formed_updates() {
             name: "IPv4 when only IPv6 was agreed on",
             kind: Kind { families: &[Family::Ipv6], ..EXTERNAL },
             withdrawn: NLRI,
-            attributes: &[ORIGIN, AS_PATH, NEXT_HOP],
+            attributes: MANDATORY,
             nlri: NLRI,
             expected: vec![],
         },
@@ -277,6 +263,8 @@ fn well_formed_updates() {
         assert_eq!(outcome.events, case.expected, "{}", case.name);
         assert_eq!(outcome.faults, [], "{}", case.name);
         assert!(!outcome.treated_as_withdraw, "{}", case.name);
+        let ignored = if case.kind.external && case.attributes == EVERY { 3 } else { 0 };
+        assert_eq!(outcome.ignored, ignored, "{}", case.name);
     }
 }
 
@@ -286,7 +274,7 @@ fn end_of_rib() {
         ("IPv4", &[], Some(Family::Ipv4)),
         ("IPv6", &[&[0x80, 15, 3, 0, 2, 1]], Some(Family::Ipv6)),
         ("IPv4 as MP_UNREACH_NLRI", &[&[0x80, 15, 3, 0, 1, 1]], Some(Family::Ipv4)),
-        ("attributes without prefixes are none", &[ORIGIN, AS_PATH, NEXT_HOP], None),
+        ("attributes without prefixes are none", MANDATORY, None),
     ];
     for (name, attributes, expected) in cases {
         let outcome = run(EXTERNAL, &[], attributes, &[]).expect(name);
@@ -447,11 +435,11 @@ fn errors_that_reset_the_session() {
             &[],
             6,
         ),
-        ("prefix length 33", &[], &[ORIGIN, AS_PATH, NEXT_HOP], &[33, 10, 0, 0, 0, 0], 10),
-        ("prefix that ends outside", &[], &[ORIGIN, AS_PATH, NEXT_HOP], &[24, 10, 0], 10),
+        ("prefix length 33", &[], MANDATORY, &[33, 10, 0, 0, 0, 0], 10),
+        ("prefix that ends outside", &[], MANDATORY, &[24, 10, 0], 10),
         ("withdrawn prefix length 40", &[40, 1, 2, 3, 4, 5], &[], &[], 10),
         ("MP_REACH_NLRI twice", &[], &[ORIGIN, AS_PATH, MP_REACH, MP_REACH], &[], 1),
-        ("MP_REACH_NLRI of two octets", &[], &[ORIGIN, AS_PATH, &[0x80, 14, 2, 0, 2]], &[], 5),
+        ("MP_REACH_NLRI of two octets", &[], &[ORIGIN, AS_PATH, &[0x80, 14, 2, 0, 2]], &[], 9),
         ("IPv6 prefix length 200", &[], &[ORIGIN, AS_PATH, &[0x80, 15, 5, 0, 2, 1, 200, 1]], &[], 9),
         (
             "a bad attribute, and no prefixes to withdraw (RFC 7606 §5.2)",

@@ -44,8 +44,8 @@ struct Attribute<'a> {
 /// it does not matter: RFC 7606 §3 (c) counts the Optional and Transitive bits alone.
 ///
 /// # Errors
-/// The NOTIFICATION to reset the session with: one of the two attributes is there twice (RFC 7606 §3 (g)), or the
-/// length of the next hop does not fit the family (RFC 7606 §7.11).
+/// The NOTIFICATION to reset the session with: one of the two attributes is there twice (RFC 7606 §3 (g)), it is too
+/// short (RFC 7606 §5.3), or the length of the next hop does not fit the family (RFC 7606 §7.11).
 pub(super) fn prepare(section: &Bytes, encoding: Encoding<'_>) -> Result<Prepared, Notification> {
     let mut prepared = BytesMut::with_capacity(section.len());
     let mut seen = [false; 2];
@@ -58,6 +58,7 @@ pub(super) fn prepare(section: &Bytes, encoding: Encoding<'_>) -> Result<Prepare
             if std::mem::replace(&mut seen[usize::from(reach)], true) {
                 return Err(twice(attribute.kind));
             }
+            check_length(&attribute)?;
             if foreign(&attribute, encoding.families) {
                 foreign_reach |= reach;
                 continue;
@@ -90,11 +91,25 @@ fn split(section: &[u8]) -> Option<(Attribute<'_>, &[u8])> {
     Some((Attribute { kind, value, whole }, rest))
 }
 
-/// Whether the attribute can be read so far that its family is known, and known not to be negotiated.
+/// RFC 7606 §5.3: an attribute that ends before its prefixes begin. No length follows from the type of these two, so
+/// the subcode is that of RFC 4760 §7, not that of RFC 4271 §6.3 for a wrong length.
+fn check_length(attribute: &Attribute<'_>) -> Result<(), Notification> {
+    let (name, shortest) = match attribute.kind {
+        MP_REACH_NLRI => ("MP_REACH_NLRI", SHORTEST_REACH),
+        _ => ("MP_UNREACH_NLRI", SHORTEST_UNREACH),
+    };
+    let length = attribute.value.len();
+    if length >= shortest {
+        return Ok(());
+    }
+    let detail = format!("{name} of {length} octets, {shortest} at least");
+    Err(Notification::new(notification::UPDATE, notification::OPTIONAL_ATTRIBUTE, detail)
+        .with_data(attribute.whole.to_vec()))
+}
+
+/// Whether the attribute is of a family that was not negotiated.
 fn foreign(attribute: &Attribute<'_>, negotiated: &[Family]) -> bool {
-    let shortest = if attribute.kind == MP_REACH_NLRI { SHORTEST_REACH } else { SHORTEST_UNREACH };
-    attribute.value.len() >= shortest
-        && family(attribute.value).is_none_or(|family| !negotiated.contains(&family))
+    family(attribute.value).is_none_or(|family| !negotiated.contains(&family))
 }
 
 fn family(value: &[u8]) -> Option<Family> {
@@ -115,7 +130,7 @@ fn check_next_hop_length(attribute: &Attribute<'_>, extended: bool) -> Result<()
         // RFC 2545 §3: a global address, or a global and a link-local one.
         Family::Ipv6 => matches!(length, 16 | 32),
     };
-    if expected || attribute.value.len() < SHORTEST_REACH {
+    if expected {
         return Ok(());
     }
     let detail = format!("MP_REACH_NLRI: a next hop of {length} octets for {}", family.name());

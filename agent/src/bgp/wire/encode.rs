@@ -31,6 +31,13 @@ pub fn notification(notification: &Notification) -> Bytes {
     message(TYPE_NOTIFICATION, &body)
 }
 
+/// UPDATE (RFC 4271 §4.3) of sections that came out of one.
+pub(super) fn update(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> Bytes {
+    let length = |section: &[u8]| u16::try_from(section.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let body = [&length(withdrawn)[..], withdrawn, &length(attributes), attributes, nlri];
+    message(TYPE_UPDATE, &body.concat())
+}
+
 /// End-of-RIB (RFC 4724 §2): an empty UPDATE, or one with an empty `MP_UNREACH_NLRI`.
 pub fn end_of_rib(family: Family) -> Bytes {
     match family {

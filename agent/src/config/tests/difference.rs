@@ -1,6 +1,7 @@
 //! What a changed file means for what is running.
 
 use super::super::diff::{Depth, Diff, Fate, diff};
+use super::super::model::Kernel;
 use super::*;
 
 fn config(text: &str) -> Config {
@@ -96,4 +97,26 @@ fn peers_come_and_go_by_their_address() {
     let fates: Vec<_> = diff.peers.iter().map(|peer| (peer.name.as_str(), &peer.fate)).collect();
     assert_eq!(fates, [("172.20.0.12", &Fate::Added), ("172.20.0.11", &Fate::Removed)]);
     assert!(diff.rib);
+}
+
+#[test]
+fn what_needs_a_restart_is_not_taken_on_and_differs_again() {
+    let old = config(GATEWAY);
+    let all = "[agent]\nsocket = \"/run/a\"\n[log]\nformat = \"json\"\n\
+               [kernel]\ntable = 300\nflush_on_stop = true\n[bgp]\nmaximum_paths = 2\n";
+    let new = config(&GATEWAY.replacen("[bgp]\n", all, 1).replacen("\"eth1\"", "\"eth2\"", 1));
+    let both = old.take_on(&new);
+    assert_eq!((&both.agent, &both.log, both.kernel.table), (&old.agent, &old.log, old.kernel.table));
+    assert!(both.kernel.flush_on_stop);
+    assert_eq!((&both.datapath, &both.bgp), (&new.datapath, &new.bgp));
+    assert_eq!(diff(&both, &new).needs_restart, ["agent.socket", "log", "kernel.table"]);
+
+    // A section that one of them has not neither comes nor goes.
+    let nothing = Config::default();
+    assert_eq!(
+        old.take_on(&nothing),
+        Config { kernel: Kernel { flush_on_stop: false, ..old.kernel.clone() }, ..old.clone() }
+    );
+    let taken = nothing.take_on(&new);
+    assert_eq!((taken.datapath, taken.bgp), (None, None));
 }

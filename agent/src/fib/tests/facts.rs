@@ -116,9 +116,12 @@ fn ipv6_sources_and_rules_that_decide_by_more_are_left_to_the_kernel() {
     assert_eq!(forward(&compiler, 2, "fd00:1::1"), "fe80::1@2*1");
     assert!(compiler.fib().ports[&2].hairpin6);
     // A `from` route wins for packets that fit it, though its metric is higher.
-    for routes in kernel.routes.values_mut().filter(|routes| routes[0].metric == 20) {
-        routes[0].source_prefix = Some("fd00:9::/64".parse().expect("a prefix"));
-    }
+    kernel.routes.retain_mut(|route| {
+        if route.metric == 20 {
+            route.source_prefix = Some("fd00:9::/64".parse().expect("a prefix"));
+        }
+        true
+    });
     kernel.rules.push(state("rule 40 ipv6 iif eth0 nop").rules.remove(0));
     compiler.update(&kernel, &Delta::full());
     assert_eq!(forward(&compiler, 2, "fd00:1::1"), "unsupported");

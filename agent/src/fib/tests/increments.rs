@@ -109,8 +109,8 @@ fn speed() {
     let prefix = "10.5.5.64/26".parse().expect("a prefix");
     let mut total = Duration::ZERO;
     for round in 0_u32..1000 {
-        let routes = state.routes.iter_mut().find(|(key, _)| key.prefix == prefix).expect("a route").1;
-        routes[0].mtu = Some(1000 + round % 400);
+        let key = state.routes.to(254, prefix).next().expect("a route").key();
+        state.routes.edit(key, |routes| routes[0].mtu = Some(1000 + round % 400));
         let started = Instant::now();
         let changes = compiler.update(&state, &prefix_delta("10.5.5.64/26"));
         total += started.elapsed();

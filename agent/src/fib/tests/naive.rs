@@ -32,7 +32,7 @@ enum Fate {
 /// [`Reason::Unsupported`] when they do not all get the same.
 pub fn target(state: &State, config: &CompileConfig, port: IfIndex, address: IpAddr) -> Target {
     let rules: Vec<&Rule> = state.rules.iter().filter(|rule| rule.family == Family::of(address)).collect();
-    let tos: BTreeSet<u8> = state.routes.keys().map(|key| key.tos).chain([0]).collect();
+    let tos: BTreeSet<u8> = state.routes.iter().map(|route| route.tos).chain([0]).collect();
     let mut fates: Vec<Fate> = Vec::new();
     for selectors in assignments(&rules) {
         for &tos in &tos {
@@ -93,7 +93,7 @@ fn walk(state: &State, rules: &[&Rule], packet: &Packet<'_>) -> Fate {
                         return Fate::Refused;
                     }
                     _ if suppressed => {}
-                    _ => return fate(route),
+                    _ => return fate(&route),
                 }
             }
         }
@@ -101,11 +101,10 @@ fn walk(state: &State, rules: &[&Rule], packet: &Packet<'_>) -> Fate {
     Fate::NoRoute
 }
 
-fn lookup<'a>(state: &'a State, table: u32, packet: &Packet<'_>) -> Option<&'a Route> {
-    let mut candidates: Vec<&Route> = state
+fn lookup(state: &State, table: u32, packet: &Packet<'_>) -> Option<Route> {
+    let mut candidates: Vec<Route> = state
         .routes
-        .values()
-        .flatten()
+        .iter()
         .filter(|route| route.table == table && route.prefix.contains(&packet.address))
         .filter(|route| route.tos == 0 || route.tos == packet.tos)
         .filter(|route| {
@@ -118,7 +117,7 @@ fn lookup<'a>(state: &'a State, table: u32, packet: &Packet<'_>) -> Option<&'a R
         .collect();
     // Stable: routes with equal keys stay in the kernel's order.
     candidates.sort_by_key(|route| (u8::MAX - route.prefix.prefix_len(), u8::MAX - route.tos, route.metric));
-    candidates.first().copied()
+    candidates.into_iter().next()
 }
 
 fn fate(route: &Route) -> Fate {

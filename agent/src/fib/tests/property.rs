@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 use proptest::collection::vec;
@@ -13,8 +14,8 @@ use super::{lookup, naive};
 use crate::fib::compile::{Compiler, FibDelta};
 use crate::fib::model::{CompileConfig, Fib, Forward, Port, Target};
 use crate::netlink::model::{
-    Delta, Family, IfIndex, Neighbour, NeighbourState, Route, RouteNextHop, RouteType, Rule, RuleAction,
-    State,
+    Delta, Family, IfIndex, Neighbour, NeighbourState, Route, RouteBody, RouteNextHop, RouteType, Rule,
+    RuleAction, State,
 };
 use crate::netlink::text::state;
 use underpass_common::fib::ViewId;
@@ -72,15 +73,21 @@ fn route() -> impl Strategy<Value = Route> {
         prefix,
         tos,
         metric,
-        protocol: 4,
-        kind,
-        scope: 0,
-        next_hops: if matches!(kind, RouteType::Unicast | RouteType::Local) { next_hops } else { Vec::new() },
-        nexthop_id: None,
-        mtu,
-        preferred_source: None,
-        source_prefix: None,
-        unsupported,
+        body: Arc::new(RouteBody {
+            protocol: 4,
+            kind,
+            scope: 0,
+            next_hops: if matches!(kind, RouteType::Unicast | RouteType::Local) {
+                next_hops
+            } else {
+                Vec::new()
+            },
+            nexthop_id: None,
+            mtu,
+            preferred_source: None,
+            source_prefix: None,
+            unsupported,
+        }),
     })
 }
 
@@ -158,18 +165,20 @@ fn apply(state: &mut State, edit: Edit) -> Delta {
     match edit {
         Edit::SetRoutes(route, more) => {
             delta.prefixes.insert(route.prefix);
-            let others = more.into_iter().map(|hop| Route {
-                next_hops: vec![hop],
-                kind: RouteType::Unicast,
-                ..route.clone()
+            let others = more.into_iter().map(|hop| {
+                let mut other = route.with_next_hops(vec![hop]);
+                other.kind = RouteType::Unicast;
+                other
             });
-            state.routes.insert(route.key(), std::iter::once(route.clone()).chain(others).collect());
+            let all = std::iter::once(route.clone()).chain(others).collect();
+            state.routes.edit(route.key(), |routes| *routes = all);
         }
         Edit::DropRoutes(at) => {
-            let keys: Vec<_> = state.routes.keys().copied().collect();
+            let mut keys: Vec<_> = state.routes.iter().map(|route| route.key()).collect();
+            keys.dedup();
             if let Some(key) = keys.get(at % keys.len().max(1)) {
                 delta.prefixes.insert(key.prefix);
-                state.routes.remove(key);
+                state.routes.edit(*key, Vec::clear);
             }
         }
         Edit::Neighbour(ifindex, host, valid) => {
@@ -209,7 +218,7 @@ fn start(rules: Vec<Rule>, routes: Vec<Route>, neighbours: Vec<(IfIndex, u32)>) 
     let mut state = state(LINKS);
     apply(&mut state, Edit::Rules(rules));
     for route in routes {
-        state.routes.entry(route.key()).or_default().push(route);
+        state.routes.push(route);
     }
     for (index, host) in neighbours {
         apply(&mut state, Edit::Neighbour(index, host, true));
@@ -267,7 +276,7 @@ proptest! {
         let config = CompileConfig { ports: vec!["eth0".into(), "eth1".into()], accelerate, services };
         let mut compiler = Compiler::new(config.clone());
         compiler.update(&state, &Delta::full());
-        let has_tos = state.routes.keys().any(|key| key.tos != 0);
+        let has_tos = state.routes.iter().any(|route| route.tos != 0);
         for port in [2, 3] {
             for host in 0..ADDRESSES {
                 let expected = naive::target(&state, &config, port, address(host));

@@ -75,15 +75,19 @@ fn check(cases: &[Case], ipv6: bool) {
     for case in cases {
         let mut state = State::default();
         for route in routes(case.before, ipv6) {
-            state.routes.entry(route.key()).or_default().push(route);
+            state.routes.push(route);
         }
         let route = routes(case.route, ipv6).remove(0);
         let event = match case.placement {
             Some(placement) => Event::Route(route.clone(), placement),
             None => Event::RouteGone(route.clone()),
         };
-        let applied = state.apply(event);
-        let after = state.routes.get(&route.key()).cloned().unwrap_or_default();
+        let applied = state.apply([event]);
+        let after = state
+            .routes
+            .to(route.table, route.prefix)
+            .filter(|one| one.key() == route.key())
+            .collect::<Vec<_>>();
         assert_eq!(hosts(&after), case.after, "{}", case.name);
         assert_eq!(applied.reread.is_empty(), case.certain, "{}: certain", case.name);
         assert!(
@@ -144,13 +148,14 @@ fn ipv6_routes_of_one_key() {
 #[test]
 fn ipv6_routes_of_other_sources_stay() {
     let ordinary = |text: &str| routes(text, true).remove(0);
-    let selective = Route { source_prefix: Some("fd01::/64".parse().expect("a prefix")), ..ordinary("9") };
+    let mut selective = ordinary("9");
+    selective.source_prefix = Some("fd01::/64".parse().expect("a prefix"));
     let mut state = State::default();
     let mut check = |event: Event, expected: &[&Route]| {
-        let applied = state.apply(event);
+        let applied = state.apply([event]);
         assert!(applied.reread.is_empty(), "certain");
-        let found: Vec<&Route> = state.routes.values().flatten().collect();
-        assert_eq!(found, expected);
+        let found: Vec<Route> = state.routes.iter().collect();
+        assert!(found.iter().eq(expected.iter().copied()), "{found:?}");
     };
     check(Event::Route(selective.clone(), Placement::Sole), &[&selective]);
     check(Event::Route(ordinary("1"), Placement::Replace), &[&ordinary("1"), &selective]);
@@ -172,7 +177,7 @@ fn a_link_that_goes_takes_its_own_along() {
          route 10.2.0.0/24 nexthop via 1.1.1.1 dev 2 nexthop via 1.1.1.1 dev 3
          route 10.3.0.0/24 via 1.1.1.1 dev 3",
     );
-    let applied = state.apply(Event::LinkGone(2));
+    let applied = state.apply([Event::LinkGone(2)]);
     let expected = crate::netlink::text::state(
         "link 3 eth1
          neigh 1.1.1.1 dev 3
@@ -189,7 +194,7 @@ fn a_link_that_goes_takes_its_own_along() {
     };
     assert_eq!(applied.delta, delta);
     assert!(applied.reread.contains(&Part::Routes), "the kernel does not announce all of it");
-    assert_eq!(state.apply(Event::LinkGone(2)), Applied::default(), "it is gone already");
+    assert_eq!(state.apply([Event::LinkGone(2)]), Applied::default(), "it is gone already");
 }
 
 #[test]
@@ -206,19 +211,19 @@ fn an_interface_without_an_ipv4_address_has_no_ipv4_routes() {
     let [one, other, ipv6] = ["1.1.1.9/24", "1.1.2.9/24", "fe80::9/64"]
         .map(|address| Address { ifindex: 2, address: address.parse().expect("an address") });
     for address in [&other, &ipv6, &one] {
-        state.apply(Event::Address(address.clone()));
+        state.apply([Event::Address(address.clone())]);
     }
-    let applied = state.apply(Event::AddressGone(other));
+    let applied = state.apply([Event::AddressGone(other)]);
     assert_eq!((applied.delta.prefixes.len(), applied.reread.len()), (0, 0), "another one is left");
 
-    let applied = state.apply(Event::AddressGone(one.clone()));
+    let applied = state.apply([Event::AddressGone(one.clone())]);
     assert_eq!(state.routes, crate::netlink::text::state(lost).routes);
     let prefixes = ["10.1.0.0/24", "10.2.0.0/24"].map(|prefix| prefix.parse().expect("a prefix"));
     assert_eq!(applied.delta.prefixes, prefixes.into());
     assert_eq!(applied.reread, [Part::Routes].into(), "the kernel announces none of it");
-    assert_eq!(state.apply(Event::AddressGone(one.clone())), Applied::default(), "it is gone already");
+    assert_eq!(state.apply([Event::AddressGone(one.clone())]), Applied::default(), "it is gone already");
 
-    let applied = state.apply(Event::Address(one));
+    let applied = state.apply([Event::Address(one)]);
     assert_eq!(applied.reread, [Part::Routes].into(), "nor that they live again");
 }
 
@@ -230,12 +235,12 @@ fn routes_by_a_changed_nexthop_object_are_in_doubt_until_read_again() {
          route 10.3.0.0/24 via 1.1.1.1 dev 2",
     );
     let in_doubt = |state: &State| -> Vec<String> {
-        let routes = state.routes.values().flatten().filter(|route| route.unsupported);
+        let routes = state.routes.iter().filter(|route| route.unsupported);
         routes.map(|route| route.prefix.to_string()).collect()
     };
-    let applied = state.apply(Event::NexthopObject(None));
+    let applied = state.apply([Event::NexthopObject(None)]);
     assert_eq!((applied.reread, in_doubt(&state)), ([Part::Routes].into(), vec![]));
-    let applied = state.apply(Event::NexthopObject(Some(2)));
+    let applied = state.apply([Event::NexthopObject(Some(2))]);
     assert_eq!(applied.reread, [Part::Routes].into());
     assert_eq!(applied.delta.prefixes, ["10.2.0.0/24".parse().expect("a prefix")].into());
     assert_eq!(in_doubt(&state), ["10.2.0.0/24"]);
@@ -261,7 +266,7 @@ fn links_that_move_have_their_routes_read_again() {
         let mut state = before.clone();
         let link = crate::netlink::text::state(link).links.into_values().next().expect("a link");
         let changed = before.links.get(&link.index) != Some(&link);
-        let applied = state.apply(Event::Link(link.clone()));
+        let applied = state.apply([Event::Link(link.clone())]);
         let mut reread = applied.reread;
         reread.extend(state.reread_for(&applied.links));
         assert_eq!(reread.into_iter().collect::<Vec<_>>(), parts, "{name}");
@@ -281,7 +286,7 @@ fn routes_that_contradict_their_link_are_read_again() {
     );
     for index in [2, 3] {
         let mut state = before.clone();
-        let applied = state.apply(Event::Link(before.links[&index].clone()));
+        let applied = state.apply([Event::Link(before.links[&index].clone())]);
         let reread = state.reread_for(&applied.links);
         assert_eq!(reread, [Part::Neighbours, Part::Routes].into(), "link {index}");
         assert!(applied.delta.is_empty(), "the link itself is as it was");
@@ -292,14 +297,14 @@ fn routes_that_contradict_their_link_are_read_again() {
 fn rules_keep_the_order_of_the_walk() {
     let rules = |text: &str| state(text).rules;
     let mut state = state("rule 10 lookup 1\nrule 10 lookup 2\nrule 20 lookup 3\nrule 5 ipv6 lookup 4");
-    let applied = state.apply(Event::Rule(rules("rule 10 lookup 9").remove(0)));
+    let applied = state.apply([Event::Rule(rules("rule 10 lookup 9").remove(0))]);
     assert!(applied.delta.full && applied.reread.is_empty());
     assert_eq!(
         state.rules,
         rules("rule 10 lookup 1\nrule 10 lookup 2\nrule 10 lookup 9\nrule 20 lookup 3\nrule 5 ipv6 lookup 4")
     );
 
-    state.apply(Event::RuleGone(rules("rule 10 lookup 2").remove(0)));
+    state.apply([Event::RuleGone(rules("rule 10 lookup 2").remove(0))]);
     assert_eq!(
         state.rules,
         rules("rule 10 lookup 1\nrule 10 lookup 9\nrule 20 lookup 3\nrule 5 ipv6 lookup 4")
@@ -310,7 +315,7 @@ fn rules_keep_the_order_of_the_walk() {
         ("added twice", Event::Rule(rules("rule 10 lookup 1").remove(0))),
         ("removed twice", Event::RuleGone(rules("rule 10 lookup 2").remove(0))),
     ] {
-        let applied = state.apply(event);
+        let applied = state.apply([event]);
         assert_eq!(applied.reread, [Part::Rules].into(), "{name}");
         assert_eq!(state.rules, before, "{name}");
     }
@@ -323,12 +328,15 @@ fn neighbours_and_what_only_asks_for_a_dump() {
         crate::netlink::text::state("neigh 1.1.1.1 dev 2").neighbours.into_values().next().expect("an entry");
     let key = (entry.ifindex, entry.address);
     let delta = Delta { neighbours: [key].into(), ..Delta::default() };
-    assert_eq!(state.apply(Event::Neighbour(entry.clone())).delta, delta);
-    assert!(state.apply(Event::Neighbour(entry)).delta.is_empty(), "reachable, stale, ...: all the same");
-    assert_eq!(state.apply(Event::NeighbourGone(key.0, key.1)).delta, delta);
-    assert!(state.apply(Event::NeighbourGone(key.0, key.1)).delta.is_empty());
+    assert_eq!(state.apply([Event::Neighbour(entry.clone())]).delta, delta);
+    assert!(state.apply([Event::Neighbour(entry)]).delta.is_empty(), "reachable, stale, ...: all the same");
+    assert_eq!(state.apply([Event::NeighbourGone(key.0, key.1)]).delta, delta);
+    assert!(state.apply([Event::NeighbourGone(key.0, key.1)]).delta.is_empty());
 
-    assert_eq!(state.apply(Event::NexthopObject(Some(1))).reread, [Part::Routes].into());
-    assert_eq!(state.apply(Event::Settings { linkdown: false }).reread, [Part::Settings].into());
-    assert_eq!(state.apply(Event::Settings { linkdown: true }).reread, [Part::Settings, Part::Routes].into());
+    assert_eq!(state.apply([Event::NexthopObject(Some(1))]).reread, [Part::Routes].into());
+    assert_eq!(state.apply([Event::Settings { linkdown: false }]).reread, [Part::Settings].into());
+    assert_eq!(
+        state.apply([Event::Settings { linkdown: true }]).reread,
+        [Part::Settings, Part::Routes].into()
+    );
 }

@@ -7,6 +7,7 @@ mod link;
 mod neighbour;
 mod route;
 mod rule;
+mod shapes;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_packet_core::{DecodeError, NLM_F_APPEND, NLM_F_EXCL, NLM_F_REPLACE, NlaBuffer, NlasIterator};
 
+use self::shapes::Shapes;
 use super::model::{Address, IfIndex, Link, Neighbour, Route, Rule};
 
 /// What a message says.
@@ -97,12 +99,39 @@ pub mod message_type {
     pub const DELNEXTHOP: u16 = 105;
 }
 
-/// Reads one message. `None`: it is of no concern (another family or message type, a cached route,
-/// a bridge port, a proxy neighbour).
+/// Reads messages, and remembers of routes what many have in common.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    shapes: Shapes,
+}
+
+impl Decoder {
+    /// Reads one message. `None`: it is of no concern (another family or message type, a cached route,
+    /// a bridge port, a proxy neighbour).
+    ///
+    /// # Errors
+    /// The message is shorter than its header, or an object lacks what identifies it.
+    pub fn decode(
+        &mut self,
+        message_type: u16,
+        flags: u16,
+        payload: &[u8],
+    ) -> Result<Option<Event>, DecodeError> {
+        match message_type {
+            message_type::NEWROUTE => {
+                Ok(self.shapes.route(payload)?.map(|route| Event::Route(route, Placement::of(flags))))
+            }
+            message_type::DELROUTE => Ok(self.shapes.route(payload)?.map(Event::RouteGone)),
+            _ => decode(message_type, payload),
+        }
+    }
+}
+
+/// Reads a message that is about no route, as [`Decoder::decode`].
 ///
 /// # Errors
-/// The message is shorter than its header, or an object lacks what identifies it.
-pub fn decode(message_type: u16, flags: u16, payload: &[u8]) -> Result<Option<Event>, DecodeError> {
+/// As there.
+pub fn decode(message_type: u16, payload: &[u8]) -> Result<Option<Event>, DecodeError> {
     use self::message_type as t;
     Ok(match message_type {
         t::NEWLINK => link::link(payload)?.map(Event::Link),
@@ -115,8 +144,6 @@ pub fn decode(message_type: u16, flags: u16, payload: &[u8]) -> Result<Option<Ev
         }
         t::NEWRULE => rule::rule(payload)?.map(Event::Rule),
         t::DELRULE => rule::rule(payload)?.map(Event::RuleGone),
-        t::NEWROUTE => route::route(payload)?.map(|route| Event::Route(route, Placement::of(flags))),
-        t::DELROUTE => route::route(payload)?.map(Event::RouteGone),
         t::NEWNEXTHOP | t::DELNEXTHOP => Some(Event::NexthopObject(nexthop_id(payload))),
         t::NEWNETCONF | t::DELNETCONF => settings(payload),
         _ => None,

@@ -1,6 +1,7 @@
 //! Routes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use netlink_packet_core::{DecodeError, ParseableParametrized};
 use netlink_packet_route::AddressFamily;
@@ -10,10 +11,10 @@ use netlink_packet_route::route::{
 };
 
 use super::{attributes, prefix};
-use crate::netlink::model::{Route, RouteNextHop, RouteType};
+use crate::netlink::model::{Route, RouteBody, RouteNextHop, RouteType};
 
 /// `struct rtmsg`.
-const HEADER: usize = 12;
+pub const HEADER: usize = 12;
 // Attributes of linux/rtnetlink.h that are not parsed.
 const RTA_ENCAP_TYPE: u16 = 21;
 const RTA_ENCAP: u16 = 22;
@@ -90,15 +91,17 @@ impl Reader {
             prefix: unspecified.into(),
             tos: header.tos,
             metric: 0,
-            protocol: header.protocol.into(),
-            kind: kind(header.kind),
-            scope: header.scope.into(),
-            next_hops: Vec::new(),
-            nexthop_id: None,
-            mtu: None,
-            preferred_source: None,
-            source_prefix: None,
-            unsupported: false,
+            body: Arc::new(RouteBody {
+                protocol: header.protocol.into(),
+                kind: kind(header.kind),
+                scope: header.scope.into(),
+                next_hops: Vec::new(),
+                nexthop_id: None,
+                mtu: None,
+                preferred_source: None,
+                source_prefix: None,
+                unsupported: false,
+            }),
         };
         Self { route, destination: unspecified, source: unspecified, single }
     }

@@ -13,7 +13,7 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::rule::{RuleAction as Action, RuleAttribute, RuleFlags, RuleMessage};
 
-use super::{Event, Placement, decode, message_type as t};
+use super::{Decoder, Event, Placement, message_type as t};
 use crate::netlink::model::{NeighbourState, Route, RouteType, Rule, RuleAction};
 use crate::netlink::text;
 
@@ -42,7 +42,7 @@ fn route_message(destination: &str, attributes: Vec<RouteAttribute>) -> RouteMes
 }
 
 fn route(message: &RouteMessage) -> Option<Route> {
-    match decode(t::NEWROUTE, 0, &bytes(message)).expect("readable") {
+    match Decoder::default().decode(t::NEWROUTE, 0, &bytes(message)).expect("readable") {
         Some(Event::Route(route, _)) => Some(route),
         None => None,
         other => panic!("{other:?}"),
@@ -127,10 +127,13 @@ fn types_flags_and_families() {
     assert_eq!(route(&message), None, "a cached route is none");
     message.header.flags = RouteFlags::empty();
     message.header.address_family = AddressFamily::Mpls;
-    assert_eq!(decode(t::NEWROUTE, 0, &bytes(&message)).expect("readable"), None);
+    assert_eq!(Decoder::default().decode(t::NEWROUTE, 0, &bytes(&message)).expect("readable"), None);
 
     let both = |hops| {
-        route(&route_message("fd00::/64", vec![RouteAttribute::MultiPath(hops)])).expect("a route").next_hops
+        route(&route_message("fd00::/64", vec![RouteAttribute::MultiPath(hops)]))
+            .expect("a route")
+            .next_hops
+            .clone()
     };
     let (one, other) = (self::hop(2, 1, vec![gateway("fe80::1")]), self::hop(3, 1, vec![gateway("fe80::1")]));
     assert_eq!(both(vec![one.clone(), other.clone()]), both(vec![other, one]), "IPv6 starts anywhere");
@@ -173,7 +176,9 @@ fn placement_comes_from_the_flags() {
         (0x100, Placement::Replace),
         (0x500, Placement::Replace),
     ] {
-        let Some(Event::Route(_, placement)) = decode(t::NEWROUTE, flags, &message).expect("readable") else {
+        let Some(Event::Route(_, placement)) =
+            Decoder::default().decode(t::NEWROUTE, flags, &message).expect("readable")
+        else {
             panic!("no route")
         };
         assert_eq!(placement, expected, "{flags:#x}");
@@ -187,7 +192,7 @@ fn rule(change: impl FnOnce(&mut RuleMessage)) -> Rule {
     message.header.table = 254;
     message.attributes = vec![RuleAttribute::Priority(10), RuleAttribute::SuppressPrefixLen(u32::MAX)];
     change(&mut message);
-    match decode(t::NEWRULE, 0, &bytes(&message)).expect("readable") {
+    match Decoder::default().decode(t::NEWRULE, 0, &bytes(&message)).expect("readable") {
         Some(Event::Rule(rule)) => rule,
         other => panic!("{other:?}"),
     }
@@ -266,7 +271,9 @@ fn links_and_addresses() {
         LinkAttribute::Controller(9),
         LinkAttribute::Link(3),
     ];
-    let Some(Event::Link(link)) = decode(t::NEWLINK, 0, &bytes(&message)).expect("readable") else {
+    let Some(Event::Link(link)) =
+        Decoder::default().decode(t::NEWLINK, 0, &bytes(&message)).expect("readable")
+    else {
         panic!("no link")
     };
     assert_eq!((link.index, link.name.as_str(), link.mtu), (7, "eth0", 1500));
@@ -274,15 +281,20 @@ fn links_and_addresses() {
     assert!(link.up && link.carrier && !link.loopback);
 
     message.attributes[1] = LinkAttribute::Address(vec![0; 6]);
-    let Some(Event::Link(link)) = decode(t::NEWLINK, 0, &bytes(&message)).expect("readable") else {
+    let Some(Event::Link(link)) =
+        Decoder::default().decode(t::NEWLINK, 0, &bytes(&message)).expect("readable")
+    else {
         panic!("no link")
     };
     assert_eq!(link.mac, None, "loopback's");
 
-    assert_eq!(decode(t::DELLINK, 0, &bytes(&message)).expect("readable"), Some(Event::LinkGone(7)));
+    assert_eq!(
+        Decoder::default().decode(t::DELLINK, 0, &bytes(&message)).expect("readable"),
+        Some(Event::LinkGone(7))
+    );
     message.header.interface_family = AddressFamily::Bridge;
     assert_eq!(
-        decode(t::DELLINK, 0, &bytes(&message)).expect("readable"),
+        Decoder::default().decode(t::DELLINK, 0, &bytes(&message)).expect("readable"),
         None,
         "left its bridge, not the machine"
     );
@@ -293,7 +305,9 @@ fn links_and_addresses() {
     message.header.prefix_len = 31;
     message.attributes =
         vec![AddressAttribute::Address(address("10.0.0.1")), AddressAttribute::Local(address("10.0.0.0"))];
-    let Some(Event::Address(found)) = decode(t::NEWADDR, 0, &bytes(&message)).expect("readable") else {
+    let Some(Event::Address(found)) =
+        Decoder::default().decode(t::NEWADDR, 0, &bytes(&message)).expect("readable")
+    else {
         panic!("no address")
     };
     assert_eq!((found.ifindex, found.address.to_string().as_str()), (7, "10.0.0.0/31"));
@@ -321,17 +335,22 @@ fn neighbours() {
         (Nud::Failed, NeighbourState::Failed),
     ] {
         message.header.state = nud;
-        let Some(Event::Neighbour(entry)) = decode(t::NEWNEIGH, 0, &bytes(&message)).expect("readable")
+        let Some(Event::Neighbour(entry)) =
+            Decoder::default().decode(t::NEWNEIGH, 0, &bytes(&message)).expect("readable")
         else {
             panic!("no entry")
         };
         assert_eq!((entry.state, entry.mac), (expected, Some([6, 0, 0, 0, 0, 1])), "{nud:?}");
     }
     message.header.flags = NeighbourFlags::Proxy;
-    assert_eq!(decode(t::NEWNEIGH, 0, &bytes(&message)).expect("readable"), None, "answers for others");
+    assert_eq!(
+        Decoder::default().decode(t::NEWNEIGH, 0, &bytes(&message)).expect("readable"),
+        None,
+        "answers for others"
+    );
     message.header.flags = NeighbourFlags::empty();
     message.header.kind = Kind::Multicast;
-    assert_eq!(decode(t::NEWNEIGH, 0, &bytes(&message)).expect("readable"), None);
+    assert_eq!(Decoder::default().decode(t::NEWNEIGH, 0, &bytes(&message)).expect("readable"), None);
 }
 
 #[test]
@@ -348,11 +367,21 @@ fn settings_and_nexthop_objects() {
         ("IPv6 linkdown", message(10, &[1, 7]), Some(Event::Settings { linkdown: true })),
         ("MPLS", message(28, &[1, 2]), None),
     ] {
-        assert_eq!(decode(t::NEWNETCONF, 0, &message).expect("readable"), expected, "{name}");
+        assert_eq!(
+            Decoder::default().decode(t::NEWNETCONF, 0, &message).expect("readable"),
+            expected,
+            "{name}"
+        );
     }
-    assert_eq!(decode(t::DELNEXTHOP, 0, &[2, 0, 0, 0]).expect("readable"), Some(Event::NexthopObject(None)));
+    assert_eq!(
+        Decoder::default().decode(t::DELNEXTHOP, 0, &[2, 0, 0, 0]).expect("readable"),
+        Some(Event::NexthopObject(None))
+    );
     let id = [&[0; 8][..], &8_u16.to_ne_bytes(), &1_u16.to_ne_bytes(), &7_u32.to_ne_bytes()].concat();
-    assert_eq!(decode(t::NEWNEXTHOP, 0, &id).expect("readable"), Some(Event::NexthopObject(Some(7))));
+    assert_eq!(
+        Decoder::default().decode(t::NEWNEXTHOP, 0, &id).expect("readable"),
+        Some(Event::NexthopObject(Some(7)))
+    );
 }
 
 #[test]
@@ -379,13 +408,13 @@ fn garbage_is_an_error_or_nothing_never_a_panic() {
     ];
     for (kind, message) in messages {
         for length in 0..message.len() {
-            let _ = decode(kind, 0, &message[..length]);
+            let _ = Decoder::default().decode(kind, 0, &message[..length]);
         }
         for at in 0..message.len() {
             for value in [0, 1, 0x7f, 0xff] {
                 let mut mangled = message.clone();
                 mangled[at] = value;
-                let _ = decode(kind, 0, &mangled);
+                let _ = Decoder::default().decode(kind, 0, &mangled);
             }
         }
     }

@@ -21,10 +21,6 @@ static NEVER_FAILED: Retry = Retry::new();
 pub struct Entry {
     /// The route that the RIB selected, if any.
     pub wanted: Option<Arc<SelectedRoute>>,
-    /// An operation that was handed out and whose effect is not seen yet.
-    pub awaiting: Option<Box<ReadBack>>,
-    /// The status, unless it is pending or synced.
-    trouble: Option<Box<RouteStatus>>,
     rare: Option<Box<Rare>>,
     synced: bool,
     /// Was read back as wanted: a difference now is somebody else's doing.
@@ -36,8 +32,12 @@ pub struct Entry {
 }
 
 /// What most prefixes do not have.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Rare {
+    /// An operation that was handed out and whose effect is not seen yet.
+    awaiting: Option<ReadBack>,
+    /// The status, unless it is pending or synced.
+    trouble: Option<RouteStatus>,
     /// IPv6: next hops that we added. Where somebody else's come first in a shared key, the kernel
     /// shows ours as part of theirs, and only we know better.
     added: BTreeSet<IpAddr>,
@@ -45,7 +45,7 @@ struct Rare {
 }
 
 /// An operation that was handed out and whose effect is not seen yet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadBack {
     /// `None` until the result of the operation is known.
     pub until: Option<Instant>,
@@ -65,7 +65,7 @@ impl ReadBack {
 impl Entry {
     /// Where the prefix stands.
     pub fn status(&self) -> &RouteStatus {
-        match &self.trouble {
+        match self.rare.as_ref().and_then(|rare| rare.trouble.as_ref()) {
             Some(trouble) => trouble,
             None if self.synced => &SYNCED,
             None => &PENDING,
@@ -75,15 +75,45 @@ impl Entry {
     /// Notes where the prefix stands.
     pub fn set_status(&mut self, status: RouteStatus) {
         self.synced = status == RouteStatus::Synced;
-        self.trouble = match status {
-            RouteStatus::Pending | RouteStatus::Synced => None,
-            trouble => Some(Box::new(trouble)),
-        };
+        match status {
+            RouteStatus::Pending | RouteStatus::Synced => drop(self.change_rare(|rare| rare.trouble = None)),
+            trouble => self.rare.get_or_insert_default().trouble = Some(trouble),
+        }
+    }
+
+    /// The operation that was handed out and whose effect is not seen yet.
+    pub fn awaiting(&self) -> Option<&ReadBack> {
+        self.rare.as_ref()?.awaiting.as_ref()
+    }
+
+    /// The same, to note its result.
+    pub fn awaiting_mut(&mut self) -> Option<&mut ReadBack> {
+        self.rare.as_mut()?.awaiting.as_mut()
+    }
+
+    /// Hands out an operation.
+    pub fn await_effect(&mut self, read_back: ReadBack) {
+        self.rare.get_or_insert_default().awaiting = Some(read_back);
+    }
+
+    /// The effect is seen, or no longer waited for.
+    pub fn take_awaiting(&mut self) -> Option<ReadBack> {
+        self.change_rare(|rare| rare.awaiting.take()).flatten()
+    }
+
+    /// Changes what most prefixes do not have, and forgets it when nothing is left.
+    fn change_rare<T>(&mut self, change: impl FnOnce(&mut Rare) -> T) -> Option<T> {
+        let rare = self.rare.as_mut()?;
+        let result = change(rare);
+        if **rare == Rare::default() {
+            self.rare = None;
+        }
+        Some(result)
     }
 
     /// When the entry has to be looked at again.
     pub fn deadline(&self) -> Option<Instant> {
-        match &self.awaiting {
+        match self.awaiting() {
             Some(awaiting) => awaiting.until,
             None => self.retry().at(),
         }
@@ -101,12 +131,7 @@ impl Entry {
 
     /// Forgets failures.
     pub fn reset_retry(&mut self) {
-        if let Some(rare) = &mut self.rare {
-            rare.retry.reset();
-            if rare.added.is_empty() {
-                self.rare = None;
-            }
-        }
+        self.change_rare(|rare| rare.retry.reset());
     }
 
     /// Notes IPv6 next hops of ours.
@@ -119,7 +144,7 @@ impl Entry {
 
     /// Forgets the IPv6 next hops of ours, and gives them.
     pub fn take_added(&mut self) -> BTreeSet<IpAddr> {
-        self.rare.as_mut().map(|rare| std::mem::take(&mut rare.added)).unwrap_or_default()
+        self.change_rare(|rare| std::mem::take(&mut rare.added)).unwrap_or_default()
     }
 
     /// The kernel has what can be had. Returns whether that is news and less than what is wanted.
@@ -162,6 +187,6 @@ mod tests {
 
     #[test]
     fn a_million_entries_fit() {
-        assert!(size_of::<Entry>() <= 40, "{}", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 24, "{}", size_of::<Entry>());
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::future::{Future, ready};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use nix::errno::Errno;
 
 use super::op::{Op, OwnRoute, RouteError, RouteTarget};
 use crate::netlink::model::{
-    Address, Family, IfIndex, Link, Route, RouteKey, RouteNextHop, RouteType, State,
+    Address, Family, IfIndex, Link, Route, RouteBody, RouteKey, RouteNextHop, RouteType, State,
 };
 
 /// `NLM_F_*` of a new route.
@@ -48,11 +49,11 @@ impl MemoryKernel {
             let listed = match (Family::of(key.prefix.addr()), routes.first()) {
                 (Family::Ipv6, Some(first)) => {
                     let next_hops = routes.iter().flat_map(|route| route.next_hops.clone()).collect();
-                    vec![Route { next_hops, ..first.clone() }]
+                    vec![first.with_next_hops(next_hops)]
                 }
                 _ => routes.clone(),
             };
-            state.routes.insert(*key, listed);
+            state.routes.edit(*key, |routes| *routes = listed);
         }
         for (network, ifindex) in &self.connected {
             state.addresses.insert(Address { ifindex: *ifindex, address: *network });
@@ -77,7 +78,7 @@ impl MemoryKernel {
     /// `EEXIST`, or `ENETUNREACH` for a gateway that is not on-link.
     pub fn add(&mut self, route: &OwnRoute, mode: AddMode) -> Result<(), RouteError> {
         let mut next_hops = Vec::new();
-        for gateway in &route.next_hops {
+        for gateway in route.next_hops.iter() {
             let Some(ifindex) = self.interface_of(*gateway) else {
                 return Err(refusal(route.prefix, Errno::ENETUNREACH));
             };
@@ -175,20 +176,22 @@ fn plain_route(route: &OwnRoute, next_hops: Vec<RouteNextHop>) -> Route {
         prefix: route.prefix,
         tos: 0,
         metric: route.metric,
-        protocol: route.protocol,
-        kind: RouteType::Unicast,
-        scope: 0,
-        next_hops,
-        nexthop_id: None,
-        mtu: None,
-        preferred_source: None,
-        source_prefix: None,
-        unsupported: false,
+        body: Arc::new(RouteBody {
+            protocol: route.protocol,
+            kind: RouteType::Unicast,
+            scope: 0,
+            next_hops,
+            nexthop_id: None,
+            mtu: None,
+            preferred_source: None,
+            source_prefix: None,
+            unsupported: false,
+        }),
     }
 }
 
 fn split(route: &Route) -> Vec<Route> {
-    route.next_hops.iter().map(|hop| Route { next_hops: vec![hop.clone()], ..route.clone() }).collect()
+    route.next_hops.iter().map(|hop| route.with_next_hops(vec![hop.clone()])).collect()
 }
 
 /// IPv4: the same in all (`fib_find_info`). IPv6: the same next hop, whatever the protocol

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use nix::errno::Errno;
@@ -40,7 +41,7 @@ impl Ownership {
     }
 
     /// Whether a route is ours.
-    pub const fn is_ours(self, route: &Route) -> bool {
+    pub fn is_ours(self, route: &Route) -> bool {
         route.table == self.table && route.protocol == self.protocol
     }
 }
@@ -57,7 +58,7 @@ pub struct OwnRoute {
     /// Destination.
     pub prefix: IpNet,
     /// Gateways, sorted, unique, at least one.
-    pub next_hops: Vec<IpAddr>,
+    pub next_hops: Arc<[IpAddr]>,
 }
 
 /// One operation. Takes out only what it names, as it was read back.
@@ -97,7 +98,7 @@ impl Op {
         let (Self::Add(route) | Self::Replace { new: route, .. }) = self else {
             return [].iter().copied();
         };
-        let next_hops = if route.prefix.addr().is_ipv6() { route.next_hops.as_slice() } else { &[] };
+        let next_hops = if route.prefix.addr().is_ipv6() { &route.next_hops[..] } else { &[] };
         next_hops.iter().copied()
     }
 

@@ -2,13 +2,14 @@
 
 mod on_link;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::op::{Op, OwnRoute, Ownership};
-use crate::netlink::model::{Family, IfIndex, Route, RouteKey, RouteNextHop, RouteType, State};
+use crate::netlink::model::{Family, IfIndex, Route, RouteNextHop, RouteType, State};
 use crate::rib::model::SelectedRoute;
 
 /// A route that is not ours has the key that ours would have.
@@ -59,27 +60,23 @@ pub fn flush(state: &State, ownership: Ownership) -> Vec<Op> {
 }
 
 /// Every route of ours.
-pub fn owned(state: &State, ownership: Ownership) -> impl Iterator<Item = &Route> {
-    state.routes.values().flatten().filter(move |route| ownership.is_ours(route))
+pub fn owned(state: &State, ownership: Ownership) -> impl Iterator<Item = Route> {
+    state.routes.iter().filter(move |route| ownership.is_ours(route))
 }
 
 /// Takes out next hops of ours that the kernel shows as part of an IPv6 route that somebody else began
 /// with our key; `added` are those that we once added. The kernel takes out only those with our protocol.
 pub fn hidden(prefix: IpNet, added: &BTreeSet<IpAddr>, state: &State, ownership: Ownership) -> Option<Op> {
+    if added.is_empty() {
+        return None;
+    }
     let metric = ownership.metric_of(Family::of(prefix.addr()));
-    let rival = routes_of(state, ownership.table, prefix)
-        .find(|route| route.metric == metric && !ownership.is_ours(route))?;
+    let mut routes = state.routes.to(ownership.table, prefix);
+    let rival = routes.find(|route| route.metric == metric && !ownership.is_ours(route))?;
     let is_ours = |hop: &&RouteNextHop| hop.gateway.is_some_and(|gateway| added.contains(&gateway));
-    let next_hops: Vec<RouteNextHop> = rival.next_hops.iter().filter(is_ours).cloned().collect();
-    let ours = Route { protocol: ownership.protocol, next_hops, ..rival.clone() };
+    let mut ours = rival.with_next_hops(rival.next_hops.iter().filter(is_ours).cloned().collect());
+    ours.protocol = ownership.protocol;
     (!ours.next_hops.is_empty()).then(|| Op::Delete { prefix, routes: vec![ours] })
-}
-
-/// The routes of a table to a prefix, by TOS and metric, the kernel's first choice first.
-pub fn routes_of(state: &State, table: u32, prefix: IpNet) -> impl Iterator<Item = &Route> {
-    let first = RouteKey { table, prefix, tos: 0, metric: 0 };
-    let last = RouteKey { table, prefix, tos: u8::MAX, metric: u32::MAX };
-    state.routes.range(first..=last).flat_map(|(_, routes)| routes)
 }
 
 /// The plan for one prefix; `desired` is `None` when no route is wanted.
@@ -90,23 +87,34 @@ pub fn plan_prefix(
     ownership: Ownership,
     may_delete: bool,
 ) -> PrefixPlan {
-    let (ours, foreign): (Vec<&Route>, Vec<&Route>) =
-        routes_of(state, ownership.table, prefix).partition(|route| ownership.is_ours(route));
-    let Some(desired) = desired else {
+    let exits = desired.map(|desired| Exits::to(&desired.next_hops, state));
+    plan_by(prefix, exits.as_ref(), state, ownership, may_delete)
+}
+
+/// As [`plan_prefix`], with what is known of the wanted next hops.
+pub fn plan_by(
+    prefix: IpNet,
+    exits: Option<&Exits>,
+    state: &State,
+    ownership: Ownership,
+    may_delete: bool,
+) -> PrefixPlan {
+    let all: Vec<Route> = state.routes.to(ownership.table, prefix).collect();
+    let ours: Vec<&Route> = all.iter().filter(|route| ownership.is_ours(route)).collect();
+    let Some(exits) = exits else {
         return PrefixPlan { op: delete(prefix, ours, may_delete), ..PrefixPlan::default() };
     };
     let family = Family::of(prefix.addr());
-    let mut exits = Exits::to(&desired.next_hops, state);
-    let left_out = exits.leave_out_unreachable();
+    let left_out = exits.left_out.clone();
     let wanted = OwnRoute {
         table: ownership.table,
         protocol: ownership.protocol,
         metric: ownership.metric_of(family),
         prefix,
-        next_hops: exits.next_hops(),
+        next_hops: exits.next_hops.clone(),
     };
     let at_key = |route: &Route| route.tos == 0 && route.metric == wanted.metric;
-    let rival = foreign.into_iter().find(|route| at_key(route));
+    let rival = all.iter().find(|route| !ownership.is_ours(route) && at_key(route));
     if let Some(rival) = rival
         && !ours.iter().any(|route| at_key(route))
     {
@@ -115,41 +123,66 @@ pub fn plan_prefix(
     }
     match family {
         Family::Ipv4 => {
-            let first = first_at(state, &wanted).filter(|first| !ownership.is_ours(first));
-            PrefixPlan { op: plan_ipv4(&wanted, &exits, ours), blocked: first.map(Blocked::by), left_out }
+            let first = all.iter().find(|route| at_key(route)).filter(|first| !ownership.is_ours(first));
+            PrefixPlan { op: plan_ipv4(&wanted, exits, ours), blocked: first.map(Blocked::by), left_out }
         }
-        Family::Ipv6 => PrefixPlan { op: plan_ipv6(&wanted, &exits, ours), blocked: None, left_out },
+        Family::Ipv6 => PrefixPlan { op: plan_ipv6(&wanted, exits, ours), blocked: None, left_out },
+    }
+}
+
+/// What is known of the next hops of routes while the kernel's state stays as it is: many routes have the same.
+#[derive(Debug)]
+pub struct Known<'a> {
+    state: &'a State,
+    exits: HashMap<Arc<SelectedRoute>, Exits>,
+}
+
+impl<'a> Known<'a> {
+    /// Nothing yet.
+    pub fn new(state: &'a State) -> Self {
+        Self { state, exits: HashMap::new() }
+    }
+
+    /// The kernel's state.
+    pub const fn state(&self) -> &'a State {
+        self.state
+    }
+
+    /// The interfaces that lead to the next hops of a route.
+    pub fn exits(&mut self, route: &Arc<SelectedRoute>) -> &Exits {
+        self.exits.entry(route.clone()).or_insert_with(|| Exits::to(&route.next_hops, self.state))
     }
 }
 
 /// The wanted next hops with the interfaces that lead to them.
-struct Exits(BTreeMap<IpAddr, Vec<IfIndex>>);
+#[derive(Clone, Debug)]
+pub struct Exits {
+    interfaces: BTreeMap<IpAddr, Vec<IfIndex>>,
+    /// Those that are wanted in the kernel.
+    next_hops: Arc<[IpAddr]>,
+    left_out: Vec<IpAddr>,
+}
 
 impl Exits {
-    fn to(next_hops: &[IpAddr], state: &State) -> Self {
-        Self(next_hops.iter().map(|hop| (*hop, on_link::interfaces_to(state, *hop))).collect())
-    }
-
     /// Leaves out the next hops that nothing leads to, unless that is all of them: then the kernel
     /// may know better, and says what is wrong if it does not.
-    fn leave_out_unreachable(&mut self) -> Vec<IpAddr> {
-        let left_out: Vec<IpAddr> =
-            self.0.iter().filter(|(_, interfaces)| interfaces.is_empty()).map(|(hop, _)| *hop).collect();
-        if left_out.len() == self.0.len() {
-            return Vec::new();
+    fn to(next_hops: &[IpAddr], state: &State) -> Self {
+        let mut interfaces: BTreeMap<IpAddr, Vec<IfIndex>> =
+            next_hops.iter().map(|hop| (*hop, on_link::interfaces_to(state, *hop))).collect();
+        let mut left_out: Vec<IpAddr> =
+            interfaces.iter().filter(|(_, interfaces)| interfaces.is_empty()).map(|(hop, _)| *hop).collect();
+        if left_out.len() == interfaces.len() {
+            left_out.clear();
+        } else {
+            interfaces.retain(|_, interfaces| !interfaces.is_empty());
         }
-        self.0.retain(|_, interfaces| !interfaces.is_empty());
-        left_out
-    }
-
-    fn next_hops(&self) -> Vec<IpAddr> {
-        self.0.keys().copied().collect()
+        Self { next_hops: interfaces.keys().copied().collect(), interfaces, left_out }
     }
 
     /// Whether a next hop as read back is a wanted one, by an interface that leads there: the kernel
     /// keeps an IPv4 route on its interface when the subnet moves to another one.
     fn include(&self, hop: &RouteNextHop) -> bool {
-        let interfaces = hop.gateway.and_then(|gateway| self.0.get(&gateway));
+        let interfaces = hop.gateway.and_then(|gateway| self.interfaces.get(&gateway));
         interfaces.is_some_and(|interfaces| interfaces.is_empty() || interfaces.contains(&hop.ifindex))
     }
 }
@@ -186,7 +219,7 @@ fn plan_ipv6(wanted: &OwnRoute, exits: &Exits, ours: Vec<&Route>) -> Option<Op> 
             route.next_hops.iter().partition(|hop| keeps && exits.include(hop));
         present.extend(stay.iter().filter_map(|hop| hop.gateway));
         if !go.is_empty() || stay.is_empty() {
-            old.push(Route { next_hops: go.into_iter().cloned().collect(), ..route.clone() });
+            old.push(route.with_next_hops(go.into_iter().cloned().collect()));
         }
     }
     let missing: Vec<IpAddr> =
@@ -194,17 +227,12 @@ fn plan_ipv6(wanted: &OwnRoute, exits: &Exits, ours: Vec<&Route>) -> Option<Op> 
     if missing.is_empty() {
         return (!old.is_empty()).then_some(Op::Delete { prefix: wanted.prefix, routes: old });
     }
-    Some(Op::Replace { new: OwnRoute { next_hops: missing, ..wanted.clone() }, old })
+    Some(Op::Replace { new: OwnRoute { next_hops: missing.into(), ..wanted.clone() }, old })
 }
 
 fn delete(prefix: IpNet, routes: Vec<&Route>, may_delete: bool) -> Option<Op> {
     (may_delete && !routes.is_empty())
         .then(|| Op::Delete { prefix, routes: routes.into_iter().cloned().collect() })
-}
-
-fn first_at<'a>(state: &'a State, wanted: &OwnRoute) -> Option<&'a Route> {
-    let key = RouteKey { table: wanted.table, prefix: wanted.prefix, tos: 0, metric: wanted.metric };
-    state.routes.get(&key)?.first()
 }
 
 /// Whether a route of ours, as read back, is the wanted one. Next hops that the kernel has marked dead
@@ -233,7 +261,7 @@ fn is_plain(route: &Route) -> bool {
 }
 
 impl Blocked {
-    const fn by(route: &Route) -> Self {
+    fn by(route: &Route) -> Self {
         Self { protocol: route.protocol, metric: route.metric, table: route.table }
     }
 }

@@ -22,7 +22,7 @@ fn selected(next_hops: &[&str]) -> SelectedRoute {
 
 fn route(text: &str, protocol: u8, next_hops: &[&str]) -> OwnRoute {
     let next_hops = selected(next_hops).next_hops;
-    OwnRoute { table: 254, protocol, metric: 200, prefix: prefix(text), next_hops }
+    OwnRoute { table: 254, protocol, metric: 200, prefix: prefix(text), next_hops: next_hops.into() }
 }
 
 /// An agent's loop in small, with a clock that tests move.
@@ -42,7 +42,7 @@ impl Lab {
 
     fn want(&mut self, text: &str, next_hops: &[&str]) {
         let route = selected(next_hops);
-        let route = (!next_hops.is_empty()).then_some(&route);
+        let route = (!next_hops.is_empty()).then(|| Arc::new(route));
         self.reconciler.on_desired_changed([(prefix(text), route)]);
     }
 
@@ -73,7 +73,7 @@ impl Lab {
 
     fn routes(&self, of: u8) -> Vec<String> {
         let state = self.kernel.state();
-        let routes = state.routes.values().flatten().filter(|route| route.protocol == of);
+        let routes = state.routes.iter().filter(|route| route.protocol == of);
         routes
             .map(|route| {
                 let list: Vec<String> =
@@ -272,7 +272,7 @@ fn what_somebody_deleted_is_put_right() {
     lab.read_back(&[V4]);
     lab.write();
     let state = lab.kernel.state();
-    lab.kernel.delete(state.routes.values().flatten().next().unwrap());
+    lab.kernel.delete(&state.routes.iter().next().unwrap());
     lab.read_back(&[V4]);
     assert_eq!(lab.write(), 1);
     assert_eq!(lab.status(V4), "pending");
@@ -291,7 +291,7 @@ fn a_foreign_route_keeps_ours_out_until_it_goes() {
          kernel.metric to another value"
     );
     let state = lab.kernel.state();
-    lab.kernel.delete(state.routes.values().flatten().next().unwrap());
+    lab.kernel.delete(&state.routes.iter().next().unwrap());
     lab.read_back(&[V4]);
     assert_eq!(lab.write(), 1);
     assert_eq!(lab.routes(210), ["10.9.0.0/26 via 10.0.0.2"]);
@@ -378,7 +378,7 @@ fn gateways(of: usize, hops: &[u8]) -> Vec<String> {
 
 fn all_of(kernel: &MemoryKernel, prefix: IpNet, protocol: u8) -> Vec<crate::netlink::model::Route> {
     let state = kernel.state();
-    plan::routes_of(&state, 254, prefix).filter(|route| route.protocol == protocol).cloned().collect()
+    state.routes.to(254, prefix).filter(|route| route.protocol == protocol).collect()
 }
 
 proptest! {
@@ -406,7 +406,7 @@ proptest! {
                     if let Some(hop) = foreign.remove(&of) {
                         let mut scratch = MemoryKernel::new(lab.kernel.connected.clone());
                         scratch.add(&route(PREFIXES[of], 12, &[&hop]), AddMode::Append).unwrap();
-                        lab.kernel.delete(scratch.state().routes.values().flatten().next().unwrap());
+                        lab.kernel.delete(&scratch.state().routes.iter().next().unwrap());
                     }
                 }
                 Step::Meddle(of) => {

@@ -136,13 +136,13 @@ fn a_reset_of_ours_leaves_the_paths_until_they_were_sent_again() {
     let mut lab = Lab::up();
     lab.announce(1, 0, &[A, B], "10.0.0.11");
     lab.end_of_rib(1);
-    let retain = vec![(Family::Ipv4, super::super::model::UNTIL_SENT_AGAIN)];
-    assert_eq!(lab.handle(RibEvent::PeerDown { peer: peer(1), retain, deliberate: false }), [""; 0]);
+    let loss = Loss::Reset(vec![Family::Ipv4]);
+    assert_eq!(lab.handle(RibEvent::PeerDown { peer: peer(1), loss }), [""; 0]);
     assert_eq!(lab.comes_back(1, false), [""; 0], "its F bit says nothing about a reset");
     lab.announce(1, 0, &[A], "10.0.0.11");
     assert_eq!(lab.end_of_rib(1), [B]);
 
-    let retain = vec![(Family::Ipv4, super::super::model::UNTIL_SENT_AGAIN)];
-    lab.handle(RibEvent::PeerDown { peer: peer(1), retain, deliberate: false });
+    let loss = Loss::Reset(vec![Family::Ipv4]);
+    lab.handle(RibEvent::PeerDown { peer: peer(1), loss });
     assert_eq!(lab.wait(STALE_TIME), [A], "not for ever");
 }

@@ -20,11 +20,11 @@ fn reflectors() -> Lab {
 }
 
 fn lost(number: u8) -> RibEvent {
-    RibEvent::PeerDown { peer: peer(number), retain: vec![], deliberate: false }
+    RibEvent::PeerDown { peer: peer(number), loss: Loss::Lost(vec![]) }
 }
 
 fn selected(lab: &Lab) -> Vec<String> {
-    lab.rib.selected_routes().keys().map(ToString::to_string).collect()
+    lab.rib.selected_routes().keys().map(|prefix| prefix.to_string()).collect()
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_peer_may_withdraw_what_was_kept_of_it() {
 fn nothing_is_kept_where_it_is_not_wanted() {
     let mut lab = reflectors();
     lab.handle(lost(1));
-    let deliberate = RibEvent::PeerDown { peer: peer(2), retain: vec![], deliberate: true };
+    let deliberate = RibEvent::PeerDown { peer: peer(2), loss: Loss::Final };
     assert_eq!(lab.handle(deliberate), [A], "our operator took it down");
 
     let mut off = Lab::new(config(&[1]));

@@ -32,7 +32,7 @@ fn a_peer_beyond_its_bound_is_told_once_per_session() {
         assert_eq!(lab.withdraw(1, 0, B), [B]);
         assert_eq!(lab.rib.take_orders(), []);
 
-        assert_eq!(lab.handle(RibEvent::PeerDown { peer: peer(1), retain: vec![], deliberate: true }), [A]);
+        assert_eq!(lab.handle(RibEvent::PeerDown { peer: peer(1), loss: Loss::Final }), [A]);
         lab.handle(RibEvent::PeerUp(session(1)));
         assert_eq!(lab.announce(1, 0, &[A, B], "10.0.0.11"), [A, B], "the next session");
         lab.announce(1, 0, &[C], "10.0.0.11");
@@ -126,7 +126,7 @@ fn rules_do_not_open_what_the_guards_refuse() {
     let mut lab = ruled(vec![Rule::default()], Some(RuleAction::Accept));
     lab.announce(1, 0, &["0.0.0.0/0", "192.0.2.0/24"], "10.0.0.11");
     lab.announce(1, 0, &[A], "192.0.2.1");
-    assert_eq!(lab.rib.iter_selected().count(), 0);
+    assert_eq!(lab.rib.selected_routes().len(), 0);
     let expected = [(Refusal::DefaultRoute, 1), (Refusal::PrefixNotAllowed, 1), (Refusal::NextHopOutside, 1)];
     assert_eq!(*lab.rib.filtered(), expected.into());
 }

@@ -1,6 +1,8 @@
 //! Random histories: the RIB, which works incrementally, against one that replays the whole history
 //! for every single path and decides by the text of RFC 4271 §9.1.2.2.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -109,8 +111,7 @@ fn event(step: &Step, up: &BTreeSet<u8>) -> Option<RibEvent> {
         }),
         Step::Down { peer: number, retain } => up.contains(number).then(|| RibEvent::PeerDown {
             peer: peer(*number),
-            retain: chosen(*retain).into_iter().map(|family| (family, RESTART_TIME)).collect(),
-            deliberate: false,
+            loss: Loss::Lost(chosen(*retain).into_iter().map(|family| (family, RESTART_TIME)).collect()),
         }),
         Step::Update { peer: number, withdrawn, announced, with } => {
             up.contains(number).then(|| RibEvent::Update {
@@ -153,7 +154,8 @@ fn replay(history: &[(Instant, RibEvent)], end: Instant, of: PeerId, key: Nlri) 
                 }
                 session = Some(info.clone());
             }
-            RibEvent::PeerDown { retain, .. } => {
+            RibEvent::PeerDown { loss, .. } => {
+                let Loss::Lost(retain) = loss else { panic!("steps make no other: {loss:?}") };
                 let restart_time = retain.iter().find(|(f, _)| *f == family).map(|(_, restart)| *restart);
                 path = path.filter(|(_, stale)| restart_time.is_some() && !stale).map(|(a, _)| (a, true));
                 stale_until = restart_time.map(|r| (*time + r.min(STALE_TIME), *time + STALE_TIME));

@@ -1,5 +1,7 @@
 //! Next hops over other routes.
 
+use std::collections::BTreeSet;
+
 use super::super::underlay::Way;
 use super::*;
 

@@ -11,13 +11,6 @@ fn soft_open() -> Open {
     open
 }
 
-fn deliberate(actions: &[Action]) -> Option<bool> {
-    actions.iter().find_map(|action| match action {
-        Action::Rib(RibEvent::PeerDown { deliberate, .. }) => Some(*deliberate),
-        _ => None,
-    })
-}
-
 fn sent(actions: &[Action], id: ConnectionId) -> Option<Bytes> {
     actions.iter().find_map(|action| match action {
         Action::Send(to, bytes) if *to == id && bytes[18] == 3 => Some(bytes.slice(19..)),
@@ -31,7 +24,7 @@ fn a_session_that_is_taken_down_stays_down_until_it_is_brought_up() {
     let actions = bench.event(Event::AdminDown("new line cards".to_owned()));
     assert_eq!(&sent(&actions, id).expect("told")[..], b"\x06\x02\x0enew line cards");
     assert!(closed(&actions, id));
-    assert_eq!((retained(&actions), deliberate(&actions)), (Some(vec![]), Some(true)));
+    assert_eq!(loss(&actions), Some(Loss::Final));
     assert_eq!((bench.fsm.state(), bench.fsm.is_down(), bench.fsm.deadline()), (State::Idle, true, None));
     assert_eq!(bench.fsm.counters().flaps, 1);
 
@@ -56,8 +49,7 @@ fn a_reset_keeps_the_routes_and_dials_at_once() {
     let (mut bench, id) = up(settings());
     let actions = bench.event(Event::AdminReset("again".to_owned()));
     assert_eq!(&sent(&actions, id).expect("told")[..], b"\x06\x04\x05again");
-    let kept = [Family::Ipv4, Family::Ipv6].map(|family| (family, UNTIL_SENT_AGAIN));
-    assert_eq!((retained(&actions), deliberate(&actions)), (Some(kept.to_vec()), Some(false)));
+    assert_eq!(loss(&actions), Some(Loss::Reset(vec![Family::Ipv4, Family::Ipv6])));
     assert_eq!(actions.last(), Some(&Action::Dial));
     assert_eq!(bench.fsm.state(), State::Connect);
 }
@@ -72,7 +64,7 @@ fn another_configuration_resets_only_where_it_must() {
     let other = Settings { hold_time: 30, ..other };
     let actions = bench.event(Event::Reconfigure { settings: Box::new(other.clone()), reset: true });
     assert_eq!(notified(&actions, id), Some((6, 6)), "Other Configuration Change");
-    assert_eq!(retained(&actions).map(|kept| kept.len()), Some(2));
+    assert_eq!(loss(&actions), Some(Loss::Reset(vec![Family::Ipv4, Family::Ipv6])));
     let (_, actions) = bench.connect(Direction::Outgoing);
     assert!(
         actions.iter().any(|action| matches!(action, Action::Send(_, bytes) if bytes[22..24] == [0, 30]))
@@ -147,7 +139,7 @@ fn notifications_that_are_restarts() {
         b"\x06\x09\x06\x02\x03bye",
         "an end for good says so"
     );
-    assert_eq!(retained(&actions), Some(vec![]));
+    assert_eq!(loss(&actions), Some(Loss::Final));
 }
 
 #[test]
@@ -158,7 +150,7 @@ fn a_peer_with_too_many_prefixes_comes_back_after_its_pause() {
     let actions = bench.event(beyond(Some(pause)));
     assert_eq!(&sent(&actions, id).expect("told")[..], b"\x06\x01\x00\x02\x01\x00\x01\x11\x70");
     assert!(closed(&actions, id));
-    assert_eq!((retained(&actions), deliberate(&actions)), (Some(vec![]), Some(true)));
+    assert_eq!(loss(&actions), Some(Loss::Final));
     assert_eq!((bench.fsm.state(), bench.fsm.is_down()), (State::Idle, false));
     let error = bench.fsm.counters().last_error.as_ref().expect("noted").to_string();
     assert_eq!(
@@ -184,7 +176,7 @@ fn a_peer_with_too_many_prefixes_stays_down_where_that_is_wanted() {
     let actions = bench.event(Event::PrefixLimit { family: Family::Ipv4, limit: 3, restart: None });
     let hard = b"\x06\x09\x06\x01\x00\x01\x01\x00\x00\x00\x03";
     assert_eq!(&sent(&actions, id).expect("told")[..], hard, "an end for good says so (RFC 8538)");
-    assert_eq!(retained(&actions), Some(vec![]));
+    assert_eq!(loss(&actions), Some(Loss::Final));
     assert_eq!((bench.fsm.is_down(), bench.fsm.deadline()), (true, None));
     assert_eq!(bench.event(Event::Start), [Action::Dial]);
 }

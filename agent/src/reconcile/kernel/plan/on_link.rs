@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::routes_of;
 use crate::netlink::model::{IfIndex, Route, RouteType, State, TABLE_MAIN};
 
 /// Interfaces with link by which a next hop is on-link: those with an address in its subnet, or else
@@ -23,23 +22,21 @@ pub fn interfaces_to(state: &State, next_hop: IpAddr) -> Vec<IfIndex> {
 }
 
 fn by_route(state: &State, next_hop: IpAddr) -> Vec<IfIndex> {
-    let longest = if next_hop.is_ipv4() { 32 } else { 128 };
-    (1..=longest)
-        .rev()
-        .filter_map(|length| IpNet::new(next_hop, length).ok())
-        .map(|network| interfaces_of(state, network.trunc()))
+    let networks = state.routes.covering(TABLE_MAIN, next_hop).filter(|network| network.prefix_len() > 0);
+    networks
+        .map(|network| interfaces_of(state, network))
         .find(|interfaces| !interfaces.is_empty())
         .unwrap_or_default()
 }
 
 fn interfaces_of(state: &State, network: IpNet) -> Vec<IfIndex> {
-    let is_connected = |route: &&Route| route.kind == RouteType::Unicast && route.tos == 0;
-    routes_of(state, TABLE_MAIN, network)
-        .filter(is_connected)
-        .flat_map(|route| &route.next_hops)
-        .filter(|hop| hop.gateway.is_none() && has_link(state, hop.ifindex))
-        .map(|hop| hop.ifindex)
-        .collect()
+    let is_connected = |route: &Route| route.kind == RouteType::Unicast && route.tos == 0;
+    let mut interfaces = Vec::new();
+    for route in state.routes.to(TABLE_MAIN, network).filter(is_connected) {
+        let hops = route.next_hops.iter().filter(|hop| hop.gateway.is_none() && has_link(state, hop.ifindex));
+        interfaces.extend(hops.map(|hop| hop.ifindex));
+    }
+    interfaces
 }
 
 fn has_link(state: &State, ifindex: IfIndex) -> bool {

@@ -241,7 +241,8 @@ fn odd_routes_of_ours_are_replaced() {
         let mut state = kernel.state();
         let desired = wanted(&["10.0.0.2"]);
         assert_eq!(plan_prefix(prefix, Some(&desired), &state, OURS, true).op, None, "{name}");
-        change(&mut state.routes.values_mut().next().unwrap()[0]);
+        let key = state.routes.iter().next().unwrap().key();
+        state.routes.edit(key, |routes| change(&mut routes[0]));
         let op = plan_prefix(prefix, Some(&desired), &state, OURS, true).op;
         assert_eq!(op.as_ref().map(Op::label), Some("replace"), "{name}");
     }
@@ -268,8 +269,8 @@ fn a_next_hop_is_reached_by_address_or_by_route() {
     kernel.connected.push(("10.77.0.1/24".parse().unwrap(), 2));
     kernel.add(&own_route("10.88.0.0/24", 2, 0, &["10.0.0.2"]), AddMode::Append).unwrap();
     let mut state = kernel.state();
-    let routed = state.routes.values_mut().next().unwrap();
-    routed[0].next_hops[0].gateway = None;
+    let routed = state.routes.iter().next().unwrap().key();
+    state.routes.edit(routed, |routes| routes[0].next_hops[0].gateway = None);
     let cases: [(&str, &[IfIndex]); 5] =
         [("10.0.0.2", &[1]), ("10.77.0.2", &[2]), ("10.88.0.7", &[1]), ("10.99.0.1", &[]), ("fd00::9", &[1])];
     for (next_hop, expected) in cases {
