@@ -1,11 +1,12 @@
 //! Prefixes as numbers.
 
+use std::fmt::Debug;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// A prefix as a number: by address, then by length.
-pub trait Key: Copy + Ord {
+pub trait Key: Copy + Ord + Debug {
     /// Its length.
     fn length(self) -> u8;
     /// Number of leading bits that both addresses share.

@@ -218,8 +218,8 @@ impl<M: Memory> FlatTable<M> {
 
     /// Number of prefixes.
     pub fn len(&self) -> usize {
-        let trees = self.ipv4.values().map(|tree| tree.prefixes().len());
-        trees.chain(self.ipv6.values().map(|tree| tree.prefixes().len())).sum()
+        let trees = self.ipv4.values().map(|tree| tree.len());
+        trees.chain(self.ipv6.values().map(|tree| tree.len())).sum()
     }
 
     /// Whether there is no prefix.
@@ -293,7 +293,7 @@ fn rebuild<A: Address, M: Memory>(
 
 fn entries<A: Address>(trees: &BTreeMap<ViewId, Tree<A>>) -> impl Iterator<Item = (Key, TargetId)> + '_ {
     trees.iter().flat_map(|(view, tree)| {
-        let prefixes = tree.prefixes().iter();
-        prefixes.filter_map(|((address, length), target)| Some(((*view, address.prefix(*length)?), *target)))
+        tree.prefixes()
+            .filter_map(|((address, length), target)| Some(((*view, address.prefix(length)?), target)))
     })
 }

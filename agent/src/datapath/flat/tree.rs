@@ -1,8 +1,5 @@
 //! The prefixes of one view and family, and the nodes that stand for them.
 
-use std::collections::BTreeMap;
-use std::mem;
-
 use underpass_common::fib::TargetId;
 use underpass_common::fib::flat::{Kind, Pointer, Slot, UNIT_WORDS};
 
@@ -12,6 +9,7 @@ use super::memory::{Memory, Store};
 use super::node;
 use super::space::{Full, Space};
 use super::walk::{blocks, length_of, pieces};
+use crate::prefix_map::chunks::Chunks;
 
 /// After so many edits and as many as there are prefixes the nodes are built anew: they were shaped for
 /// other prefixes.
@@ -22,10 +20,10 @@ type Change = (u32, Slot);
 
 /// Prefixes and where the first slot is.
 #[derive(Clone, Debug)]
-pub struct Tree<A> {
+pub struct Tree<A: Address> {
     /// Index of the word with the slot for all addresses.
     root: u32,
-    prefixes: BTreeMap<(A, u8), TargetId>,
+    prefixes: Chunks<A::Key, TargetId>,
     /// Edits since the nodes were built as a whole.
     edits: usize,
 }
@@ -33,18 +31,26 @@ pub struct Tree<A> {
 impl<A: Address> Tree<A> {
     /// No prefix yet; the word at `root` is a miss.
     pub const fn new(root: u32) -> Self {
-        Self { root, prefixes: BTreeMap::new(), edits: 0 }
+        Self { root, prefixes: Chunks::new(), edits: 0 }
     }
 
     /// Over sound nodes that are there ([`blocks`]).
     pub fn adopt<M: Memory>(store: &Store<M>, root: u32) -> Self {
-        let prefixes = pieces(store, Slot::from_word(store.load(root)));
-        Self { prefixes: prefixes.into_iter().collect(), ..Self::new(root) }
+        let mut tree = Self::new(root);
+        for (prefix, target) in pieces(store, Slot::from_word(store.load(root))) {
+            tree.note(prefix, Some(target));
+        }
+        tree
+    }
+
+    /// Number of prefixes.
+    pub const fn len(&self) -> usize {
+        self.prefixes.len()
     }
 
     /// The prefixes.
-    pub const fn prefixes(&self) -> &BTreeMap<(A, u8), TargetId> {
-        &self.prefixes
+    pub fn prefixes(&self) -> impl Iterator<Item = Entry<A>> {
+        self.prefixes.iter().map(|(key, target)| (A::of_key(key), *target))
     }
 
     /// Sets a prefix (`None`: removes it) and brings the nodes in step.
@@ -80,15 +86,17 @@ impl<A: Address> Tree<A> {
         space: &mut Space,
         changes: &[((A, u8), Option<TargetId>)],
     ) -> Result<(), Full> {
-        // Collected as a whole: insertions one by one would take longer than the nodes. Of equal prefixes the
-        // last one counts.
-        let known = self.prefixes.iter().map(|(prefix, target)| (*prefix, Some(*target)));
-        let all: BTreeMap<_, _> = known.chain(changes.iter().copied()).collect();
-        let all = all.into_iter().filter_map(|(prefix, target)| Some((prefix, target?))).collect();
-        let before = mem::replace(&mut self.prefixes, all);
+        // In order, as they are at their places sooner then. Of equal prefixes the last one counts.
+        let mut changes = changes.to_vec();
+        changes.sort_by_key(|(prefix, _)| *prefix);
+        for (prefix, target) in &mut changes {
+            *target = self.note(*prefix, *target);
+        }
         let done = self.rebuild(store, space);
         if done.is_err() {
-            self.prefixes = before;
+            changes.into_iter().rev().for_each(|(prefix, before)| {
+                self.note(prefix, before);
+            });
         }
         done
     }
@@ -108,33 +116,25 @@ impl<A: Address> Tree<A> {
         Ok(())
     }
 
-    fn note(&mut self, prefix: (A, u8), target: Option<TargetId>) -> Option<TargetId> {
+    fn note(&mut self, (address, length): (A, u8), target: Option<TargetId>) -> Option<TargetId> {
+        let key = address.key(length);
         match target {
-            Some(target) => self.prefixes.insert(prefix, target),
-            None => self.prefixes.remove(&prefix),
+            Some(target) => self.prefixes.insert(key, target),
+            None => self.prefixes.remove(key),
         }
     }
 
     /// The answer of the longest prefix that covers all of this one.
     fn cover(&self, (address, length): (A, u8)) -> Slot {
-        let mut bound = (address.first(length), length);
-        while let Some((found, target)) = self.prefixes.range(..=bound).next_back() {
-            // What covers the address and comes no later covers the one that was found, too.
-            let shared = found.0.common(address);
-            if found.1 <= shared {
-                return Slot::leaf(*target);
-            }
-            bound = (address.first(shared), shared);
-        }
-        Slot::MISS
+        let found = self.prefixes.cover(address.first(length).key(length));
+        found.map_or(Slot::MISS, |(_, target)| Slot::leaf(*target))
     }
 
     /// The prefixes in a region that are longer than it.
     fn inside(&self, region: Region<A>) -> impl Iterator<Item = Entry<A>> + '_ {
-        let last = (region.base.last(region.length), A::BITS);
-        let within = self.prefixes.range((region.base, region.length)..=last);
-        let longer = within.filter(move |((_, length), _)| *length > region.length);
-        longer.map(|(prefix, target)| (*prefix, *target))
+        let (first, last) = (region.base.key(region.length), region.base.last(region.length).key(A::BITS));
+        let within = self.prefixes.range(first, last).map(|(key, target)| (A::of_key(key), *target));
+        within.filter(move |((_, length), _)| *length > region.length)
     }
 
     /// Brings the nodes in step with a prefix that changed.
