@@ -7,8 +7,7 @@ use std::mem;
 pub enum Few<T> {
     /// One, stored in place.
     One(T),
-    /// Several, elsewhere.
-    #[expect(clippy::box_collection, reason = "a list in place would make the common case larger")]
+    /// Several, elsewhere: a list in place would make the common case larger.
     Many(Box<Vec<T>>),
 }
 

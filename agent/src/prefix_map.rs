@@ -174,10 +174,10 @@ mod tests {
     /// Prefixes that cover each other often.
     fn nested() -> impl Strategy<Value = IpNet> {
         let ipv4 = (0..16_u32, 0..=32_u8).prop_map(|(bits, length)| {
-            IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::from_bits(bits << 30 | bits >> 2), length).trunc())
+            IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::from_bits(bits.rotate_right(2)), length).trunc())
         });
         let ipv6 = (0..16_u128, 0..=128_u8).prop_map(|(bits, length)| {
-            IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from_bits(bits << 126 | bits >> 2), length).trunc())
+            IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from_bits(bits.rotate_right(2)), length).trunc())
         });
         prop_oneof![3 => ipv4, 2 => ipv6, 1 => prefixes()]
     }

@@ -142,7 +142,9 @@ impl State {
     ) {
         let changed = self.routes.edit(key, |routes| {
             if !change(routes) {
-                routes.iter_mut().for_each(|route| route.unsupported = true);
+                for route in routes.iter_mut() {
+                    route.unsupported = true;
+                }
                 applied.reread.insert(Part::Routes);
             }
         });

@@ -21,6 +21,7 @@ pub struct Chunks<K, V> {
     /// Piece n has the keys from `starts[n]` on up to `starts[n + 1]`; the first piece has those before, too.
     starts: Vec<K>,
     /// None of them empty.
+    #[expect(clippy::vec_box, reason = "a new piece moves all those behind it")]
     pieces: Vec<Box<Piece<K, V>>>,
     len: usize,
 }

@@ -297,7 +297,9 @@ impl XdpReconciler {
                     .zip(fib.prefixes.get(key))
                     .map_or(u8::MAX, |(before, spec)| self.targets.claim_rank(before, spec, reach))
             });
-            known.into_iter().for_each(|key| self.decide(key, fib, reach));
+            for key in known {
+                self.decide(key, fib, reach);
+            }
         } else {
             known.keys().for_each(|key| self.decide(key, fib, reach));
         }

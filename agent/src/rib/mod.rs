@@ -347,24 +347,20 @@ impl Rib {
             candidates = self.reachable(candidates);
         }
         let merged = multipath::merge(&best::decide(candidates), self.config.maximum_paths);
-        match merged.map(|route| self.lead_on(*prefix, route)) {
-            Some(route) => {
-                let selected = self.selected.get_mut(prefix);
-                if selected.as_ref().is_some_and(|selected| ***selected == route) {
-                    return false;
-                }
-                let route = self.routes.share(&route);
-                match selected {
-                    Some(selected) => *selected = route,
-                    None => drop(self.selected.insert(*prefix, route)),
-                }
-                true
-            }
-            None => {
-                self.exits.forget(prefix);
-                self.selected.remove(prefix).is_some()
-            }
+        let Some(route) = merged.map(|route| self.lead_on(*prefix, route)) else {
+            self.exits.forget(prefix);
+            return self.selected.remove(prefix).is_some();
+        };
+        let selected = self.selected.get_mut(prefix);
+        if selected.as_ref().is_some_and(|selected| ***selected == route) {
+            return false;
         }
+        let route = self.routes.share(&route);
+        match selected {
+            Some(selected) => *selected = route,
+            None => drop(self.selected.insert(*prefix, route)),
+        }
+        true
     }
 
     fn note_ready(&mut self, now: Instant) {

@@ -7,7 +7,7 @@ use underpass::fib::compile::Compiler;
 use underpass::fib::model::{CompileConfig, Fib, Port, Target};
 use underpass::netlink::apply::Part;
 use underpass::netlink::dump;
-use underpass::netlink::model::{Delta, IfIndex, NeighbourState, State};
+use underpass::netlink::model::{Delta, IfIndex, NeighbourState, Route, State};
 use underpass::netlink::monitor::{Monitor, Options};
 use underpass::netlink::requests::Requests;
 

@@ -1,5 +1,6 @@
 //! Reconciler, writer and monitor together, as the agent runs them.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use underpass::netlink::model::Delta;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::process::Command;
+use std::sync::Arc;
 use std::thread;
 
 use ipnet::IpNet;
@@ -11,7 +12,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
-use underpass::netlink::model::{Family, Route, RouteNextHop, RouteType, State};
+use underpass::netlink::model::{Family, Route, RouteBody, RouteNextHop, RouteType, State};
 
 /// Links and addresses: gateways are in 10.0.0.0/16 and `fd00::/64`, their hosts need not exist.
 const SET_UP: &str = "\

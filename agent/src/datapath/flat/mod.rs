@@ -218,8 +218,8 @@ impl<M: Memory> FlatTable<M> {
 
     /// Number of prefixes.
     pub fn len(&self) -> usize {
-        let trees = self.ipv4.values().map(|tree| tree.len());
-        trees.chain(self.ipv6.values().map(|tree| tree.len())).sum()
+        let trees = self.ipv4.values().map(Tree::len);
+        trees.chain(self.ipv6.values().map(Tree::len)).sum()
     }
 
     /// Whether there is no prefix.
