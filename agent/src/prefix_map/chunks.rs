@@ -1,6 +1,6 @@
 //! A sorted map in pieces of about a hundred entries: keys in one array, values in another.
 //!
-//! Against a B-tree it takes half the room when entries come in random order, and a search touches three or four
+//! Against a B-tree it takes two thirds of the room when entries come in random order, and a search touches three or four
 //! cache lines instead of a dozen: the index of a million entries is 90 KB, and the search in a piece looks at keys
 //! alone.
 
@@ -14,6 +14,8 @@ const MOST: usize = 128;
 const STEP: usize = 16;
 /// A piece with fewer entries than this joins a neighbour.
 const FEWEST: usize = MOST / 4;
+/// Most entries of a piece that two were joined to: there is room to spare.
+const JOINED: usize = MOST * 3 / 4;
 
 /// A map from keys to `V`, sorted by key.
 #[derive(Clone)]
@@ -146,15 +148,12 @@ impl<K: Key, V> Chunks<K, V> {
     /// Joins a piece with a neighbour, if both fit into one with room to spare.
     fn join(&mut self, at: usize) {
         let size = |at: usize| self.pieces.get(at).map_or(usize::MAX, |piece| piece.keys.len());
-        let fits = |at: usize| size(at).saturating_add(size(at + 1)) <= MOST * 3 / 4;
+        let fits = |at: usize| size(at).saturating_add(size(at + 1)) <= JOINED;
         let lower = [at.checked_sub(1), Some(at)].into_iter().flatten().find(|lower| fits(*lower));
         if let Some(lower) = lower {
             self.starts.remove(lower + 1);
             let upper = self.pieces.remove(lower + 1);
-            let piece = &mut self.pieces[lower];
-            piece.reserve(upper.keys.len());
-            piece.keys.extend(upper.keys);
-            piece.values.extend(upper.values);
+            self.pieces[lower].append(*upper);
         } else if size(at) == 0 {
             self.starts.remove(at);
             self.pieces.remove(at);
@@ -176,11 +175,20 @@ impl<K: Key, V> Chunks<K, V> {
             }
             piece.keys.truncate(kept);
             piece.values.truncate(kept);
+        }
+        let mut left: Vec<Box<Piece<K, V>>> = Vec::new();
+        for piece in std::mem::take(&mut self.pieces) {
+            match left.last_mut() {
+                Some(last) if last.keys.len() + piece.keys.len() <= JOINED => last.append(*piece),
+                _ if piece.keys.is_empty() => {}
+                _ => left.push(piece),
+            }
+        }
+        for piece in &mut left {
             piece.fit();
         }
-        let mut kept = self.pieces.iter().map(|piece| !piece.keys.is_empty());
-        self.starts.retain(|_| kept.next().unwrap_or(false));
-        self.pieces.retain(|piece| !piece.keys.is_empty());
+        self.starts = left.iter().map(|piece| piece.keys[0]).collect();
+        self.pieces = left;
         self.len = self.pieces.iter().map(|piece| piece.keys.len()).sum();
     }
 
@@ -252,6 +260,13 @@ impl<K: Copy, V> Piece<K, V> {
         if self.values.capacity() < self.values.len() + more {
             self.values.reserve_exact(more.max(STEP));
         }
+    }
+
+    /// Adds the entries of the piece behind this one.
+    fn append(&mut self, upper: Self) {
+        self.reserve(upper.keys.len());
+        self.keys.extend(upper.keys);
+        self.values.extend(upper.values);
     }
 
     /// The entries from `place` on.
