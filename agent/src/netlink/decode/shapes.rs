@@ -101,3 +101,86 @@ fn address(family: u8, value: &[u8]) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::Emitable as _;
+    use netlink_packet_route::AddressFamily;
+    use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
+
+    use super::*;
+
+    fn message(prefix: &str, gateway: &str, metric: u32) -> RouteMessage {
+        let prefix: IpNet = prefix.parse().unwrap();
+        let gateway: IpAddr = gateway.parse().unwrap();
+        let mut message = RouteMessage::default();
+        message.header.address_family =
+            if prefix.addr().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        message.header.destination_prefix_length = prefix.prefix_len();
+        message.header.table = 254;
+        message.attributes = vec![
+            RouteAttribute::Destination(prefix.addr().into()),
+            RouteAttribute::Priority(metric),
+            RouteAttribute::Gateway(gateway.into()),
+            RouteAttribute::Oif(2),
+        ];
+        message
+    }
+
+    fn bytes(message: &RouteMessage) -> Vec<u8> {
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        bytes
+    }
+
+    /// Whatever was read before, a message says what it says alone.
+    #[test]
+    fn a_known_shape_is_read_as_a_new_one() {
+        let mut cached = message("10.9.0.0/16", "192.0.2.1", 10);
+        cached.header.flags = RouteFlags::Cloned;
+        let mut twice = message("10.9.0.0/16", "192.0.2.1", 10);
+        twice.attributes.push(RouteAttribute::Destination("10.8.0.0".parse::<IpAddr>().unwrap().into()));
+        let mut default = message("0.0.0.0/0", "192.0.2.1", 10);
+        default.attributes.remove(0);
+        let mut short = bytes(&message("10.9.0.0/16", "192.0.2.1", 10));
+        short.truncate(short.len() - 3);
+        let mut long = bytes(&message("10.9.0.0/16", "192.0.2.1", 10));
+        long[PREFIX_LENGTH] = 33;
+        let messages = [
+            bytes(&message("10.1.0.0/16", "192.0.2.1", 10)),
+            bytes(&message("10.2.3.0/24", "192.0.2.1", 10)),
+            bytes(&message("10.2.3.4/32", "192.0.2.1", 10)),
+            bytes(&message("10.2.3.0/24", "192.0.2.2", 10)),
+            bytes(&message("10.2.3.0/24", "192.0.2.1", 11)),
+            bytes(&message("2001:db8::/32", "2001:db8::1", 10)),
+            bytes(&message("2001:db8:1::/48", "2001:db8::1", 10)),
+            bytes(&cached),
+            bytes(&twice),
+            bytes(&default),
+            short,
+            long,
+            vec![2],
+            vec![],
+        ];
+        let mut shapes = Shapes::default();
+        for round in 0..3 {
+            for message in &messages {
+                let alone = route::route(message).map_err(|error| error.to_string());
+                let found = shapes.route(message).map_err(|error| error.to_string());
+                assert_eq!(found, alone, "round {round}: {message:?}");
+            }
+        }
+        let [one, other] = [0, 1].map(|at: usize| shapes.route(&messages[at]).unwrap().unwrap());
+        assert!(Arc::ptr_eq(&one.body, &other.body), "what they have in common is stored once");
+    }
+
+    #[test]
+    fn no_more_shapes_are_remembered_than_there_is_room_for() {
+        let mut shapes = Shapes::default();
+        for metric in 0..10_000 {
+            let message = bytes(&message("10.1.0.0/16", "192.0.2.1", metric));
+            assert_eq!(shapes.route(&message).unwrap().unwrap().metric, metric);
+            assert!(shapes.known.len() <= REMEMBERED);
+        }
+    }
+}
