@@ -47,8 +47,8 @@ impl<T> Few<T> {
         *self = Self::Many(list);
     }
 
-    /// Keeps the elements for which `keep` says so. Gives whether any are left; if not, the list is as it was, and to
-    /// be thrown away.
+    /// Keeps the elements for which `keep` says so. Gives whether any are left; a list without any is to be
+    /// thrown away.
     pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) -> bool {
         let Self::Many(list) = self else { return self.as_slice().iter().all(keep) };
         let kept: Vec<T> = mem::take(list.as_mut()).into_iter().filter(|element| keep(element)).collect();

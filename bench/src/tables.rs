@@ -275,51 +275,19 @@ fn gateway(number: usize) -> IpAddr {
 }
 
 fn route(prefix: IpNet, gateway: IpAddr) -> Route {
-    let hop = RouteNextHop {
-        ifindex: PORT,
-        gateway: Some(gateway),
-        weight: 1,
-        on_link: false,
-        dead: false,
-        link_down: false,
-        encapsulated: false,
-    };
+    let hop = RouteNextHop::new(PORT, Some(gateway));
     Route {
         table: TABLE_MAIN,
         prefix,
         tos: 0,
         metric: 200,
-        body: Arc::new(RouteBody {
-            protocol: 210,
-            kind: RouteType::Unicast,
-            scope: 0,
-            next_hops: vec![hop],
-            nexthop_id: None,
-            mtu: None,
-            preferred_source: None,
-            source_prefix: None,
-            unsupported: false,
-        }),
+        body: Arc::new(RouteBody::new(210, RouteType::Unicast, vec![hop])),
     }
 }
 
 /// Those that every namespace starts with.
 fn rules() -> Vec<Rule> {
-    let rule = |family, priority, table| Rule {
-        family,
-        priority,
-        action: RuleAction::Table(table),
-        source: None,
-        destination: None,
-        input_interface: None,
-        output_interface: None,
-        invert: false,
-        mark: None,
-        suppress_prefix_length: None,
-        suppress_interface_group: false,
-        l3mdev: false,
-        has_other_selector: false,
-    };
+    let rule = |family, priority, table| Rule::new(family, priority, RuleAction::Table(table));
     let ipv4 = [(0, TABLE_LOCAL), (32766, TABLE_MAIN), (32767, TABLE_DEFAULT)];
     let ipv6 = [(0, TABLE_LOCAL), (32766, TABLE_MAIN)];
     let ipv4 = ipv4.into_iter().map(|(priority, table)| rule(Family::Ipv4, priority, table));

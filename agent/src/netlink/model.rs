@@ -220,6 +220,21 @@ pub struct RouteNextHop {
     pub encapsulated: bool,
 }
 
+impl RouteNextHop {
+    /// A plain one with link: weight 1, no flags.
+    pub const fn new(ifindex: IfIndex, gateway: Option<IpAddr>) -> Self {
+        Self {
+            ifindex,
+            gateway,
+            weight: 1,
+            on_link: false,
+            dead: false,
+            link_down: false,
+            encapsulated: false,
+        }
+    }
+}
+
 /// A route of the kernel: its key, and the rest, which many routes have in common and share. Dereferences to the
 /// rest; a change of it is made to a copy where others share it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -285,6 +300,44 @@ pub struct RouteKey {
     pub tos: u8,
     /// Metric.
     pub metric: u32,
+}
+
+impl RouteBody {
+    /// A route of global scope with nothing but next hops.
+    pub const fn new(protocol: u8, kind: RouteType, next_hops: Vec<RouteNextHop>) -> Self {
+        Self {
+            protocol,
+            kind,
+            scope: 0,
+            next_hops,
+            nexthop_id: None,
+            mtu: None,
+            preferred_source: None,
+            source_prefix: None,
+            unsupported: false,
+        }
+    }
+}
+
+impl Rule {
+    /// A rule for all packets of a family.
+    pub const fn new(family: Family, priority: u32, action: RuleAction) -> Self {
+        Self {
+            family,
+            priority,
+            action,
+            source: None,
+            destination: None,
+            input_interface: None,
+            output_interface: None,
+            invert: false,
+            mark: None,
+            suppress_prefix_length: None,
+            suppress_interface_group: false,
+            l3mdev: false,
+            has_other_selector: false,
+        }
+    }
 }
 
 impl Route {

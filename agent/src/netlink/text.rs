@@ -142,21 +142,7 @@ fn neighbour(words: &mut Words<'_>) -> Neighbour {
 }
 
 fn rule(words: &mut Words<'_>) -> Rule {
-    let mut rule = Rule {
-        family: Family::Ipv4,
-        priority: words.number(),
-        action: RuleAction::Nop,
-        source: None,
-        destination: None,
-        input_interface: None,
-        output_interface: None,
-        invert: false,
-        mark: None,
-        suppress_prefix_length: None,
-        suppress_interface_group: false,
-        l3mdev: false,
-        has_other_selector: false,
-    };
+    let mut rule = Rule::new(Family::Ipv4, words.number(), RuleAction::Nop);
     while let Some(word) = words.next() {
         match word {
             "not" => rule.invert = true,
@@ -202,17 +188,7 @@ fn read_route(words: &mut Words<'_>) -> Route {
         prefix: prefix.parse().unwrap_or_else(|_| panic!("not a prefix: {prefix:?}")),
         tos: 0,
         metric: 0,
-        body: Arc::new(RouteBody {
-            protocol: 4,
-            kind,
-            scope: 0,
-            next_hops: Vec::new(),
-            nexthop_id: None,
-            mtu: None,
-            preferred_source: None,
-            source_prefix: None,
-            unsupported: false,
-        }),
+        body: Arc::new(RouteBody::new(4, kind, Vec::new())),
     };
     while let Some(word) = words.next() {
         match word {
@@ -234,15 +210,7 @@ fn read_route(words: &mut Words<'_>) -> Route {
     route
 }
 
-const NO_HOP: RouteNextHop = RouteNextHop {
-    ifindex: 0,
-    gateway: None,
-    weight: 1,
-    on_link: false,
-    dead: false,
-    link_down: false,
-    encapsulated: false,
-};
+const NO_HOP: RouteNextHop = RouteNextHop::new(0, None);
 
 /// The next hop that words are about.
 fn next_hop(route: &mut Route) -> &mut RouteNextHop {

@@ -1,7 +1,6 @@
 //! A sorted map in pieces of about a hundred entries: keys in one array, values in another.
 //!
-//! Against a B-tree it takes two thirds of the room when entries come in random order, and a search touches three or four
-//! cache lines instead of a dozen: the index of a million entries is 90 KB, and the search in a piece looks at keys
+//! Against a B-tree it takes less room when entries come in random order, and a search touches fewer cache lines: the index of a million entries is 90 KB, and the search in a piece looks at keys
 //! alone.
 
 use std::fmt;
@@ -286,7 +285,7 @@ impl<K: Copy, V> Piece<K, V> {
 }
 
 /// How many of these keys, at most [`MOST`] in order, come before `key`. By eighths: the keys of a round do not depend
-/// on each other, so that the processor waits for memory three times; a binary search would wait nine times.
+/// on each other, so that the processor waits for memory three times; a binary search would wait seven times.
 fn count_below<K: Key>(keys: &[K], key: K) -> usize {
     let mut from = 0;
     for stride in [MOST / 8, MOST / 64, 1] {

@@ -7,6 +7,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// A prefix as a number: by address, then by length.
 pub trait Key: Copy + Ord + Debug {
+    /// The address.
+    type Bits;
+
+    /// The key of a prefix.
+    fn of(address: Self::Bits, length: u8) -> Self;
+    /// Its address.
+    fn address(self) -> Self::Bits;
     /// Its length.
     fn length(self) -> u8;
     /// Number of leading bits that both addresses share.
@@ -19,6 +26,17 @@ pub trait Key: Copy + Ord + Debug {
 
 /// IPv4: the address, then eight bits of length.
 impl Key for u64 {
+    type Bits = u32;
+
+    fn of(address: u32, length: u8) -> Self {
+        Self::from(address) << 8 | Self::from(length)
+    }
+
+    fn address(self) -> u32 {
+        let [.., a, b, c, d, _] = self.to_be_bytes();
+        u32::from_be_bytes([a, b, c, d])
+    }
+
     fn length(self) -> u8 {
         self.to_le_bytes()[0]
     }
@@ -42,6 +60,16 @@ const HOST_BITS: u64 = 0xffff_ffff;
 
 /// IPv6: the address and the length.
 impl Key for (u128, u8) {
+    type Bits = u128;
+
+    fn of(address: u128, length: u8) -> Self {
+        (address, length)
+    }
+
+    fn address(self) -> u128 {
+        self.0
+    }
+
     fn length(self) -> u8 {
         self.1
     }
@@ -64,22 +92,36 @@ fn host_bits(length: u8) -> u128 {
 }
 
 /// The key of an IPv4 prefix, host bits zero.
-pub const fn key4(net: Ipv4Net) -> u64 {
-    (net.addr().to_bits() as u64) << 8 | net.prefix_len() as u64
+pub fn key4(net: Ipv4Net) -> u64 {
+    Key::of(net.addr().to_bits(), net.prefix_len())
 }
 
 /// The key of an IPv6 prefix, host bits zero.
-pub const fn key6(net: Ipv6Net) -> (u128, u8) {
-    (net.addr().to_bits(), net.prefix_len())
+pub fn key6(net: Ipv6Net) -> (u128, u8) {
+    Key::of(net.addr().to_bits(), net.prefix_len())
 }
 
 /// What [`key4`] was made of.
 pub fn prefix4(key: u64) -> IpNet {
-    let [.., a, b, c, d, length] = key.to_be_bytes();
-    IpNet::V4(Ipv4Net::new(Ipv4Addr::new(a, b, c, d), length).unwrap_or_default())
+    IpNet::V4(Ipv4Net::new(Ipv4Addr::from_bits(key.address()), key.length()).unwrap_or_default())
 }
 
 /// What [`key6`] was made of.
 pub fn prefix6((address, length): (u128, u8)) -> IpNet {
     IpNet::V6(Ipv6Net::new(Ipv6Addr::from_bits(address), length).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_prefixes_in_order() {
+        let [wide, narrow, upper]: [u64; 3] = [(0x0a00_0000, 8), (0x0a00_0000, 9), (0x0a80_0000, 9)]
+            .map(|(address, length)| Key::of(address, length));
+        assert!(wide < narrow && narrow < upper);
+        assert_eq!((upper.address(), upper.length()), (0x0a80_0000, 9));
+        let host: (u128, u8) = Key::of(7, 128);
+        assert_eq!((host.address(), host.length()), (7, 128));
+    }
 }

@@ -202,7 +202,7 @@ impl KernelReconciler {
             }
             self.counts.replace(before, entry.counts());
         }
-        self.deadlines.add(now + READ_BACK_TIME, &mut awaited);
+        self.deadlines.add(now + READ_BACK_TIME, awaited);
         if let Some(first) = failed.first() {
             warn!(routes = failed.len(), first = %first, "the kernel refused routes, trying again later");
         }

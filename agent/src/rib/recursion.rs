@@ -167,6 +167,7 @@ impl Rib {
     }
 
     /// The next hops as announced, where the selected route has the exits in their place.
+    #[cfg(test)]
     pub fn announced_next_hops(&self, prefix: &IpNet) -> Option<&[IpAddr]> {
         self.exits.announced.get(prefix).map(Vec::as_slice)
     }

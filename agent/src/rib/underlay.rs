@@ -57,31 +57,13 @@ mod tests {
     use crate::netlink::model::{Address, RouteBody, RouteNextHop};
 
     fn route(prefix: &str, kind: RouteType, metric: u32, gateways: &[Option<&str>]) -> Route {
-        let hop = |gateway: Option<&str>| RouteNextHop {
-            ifindex: 2,
-            gateway: gateway.map(|text| text.parse().unwrap()),
-            weight: 1,
-            on_link: false,
-            dead: false,
-            link_down: false,
-            encapsulated: false,
-        };
+        let hop = |gateway: Option<&str>| RouteNextHop::new(2, gateway.map(|text| text.parse().unwrap()));
         Route {
             table: TABLE_MAIN,
             prefix: prefix.parse().unwrap(),
             tos: 0,
             metric,
-            body: Arc::new(RouteBody {
-                protocol: 186,
-                kind,
-                scope: 0,
-                next_hops: gateways.iter().copied().map(hop).collect(),
-                nexthop_id: None,
-                mtu: None,
-                preferred_source: None,
-                source_prefix: None,
-                unsupported: false,
-            }),
+            body: Arc::new(RouteBody::new(186, kind, gateways.iter().copied().map(hop).collect())),
         }
     }
 

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::Agent;
 use crate::api::model::{KernelRoute, NextHopView, RouteStatus, Routes, SCHEMA, XdpRoute};
 use crate::netlink::model::{Family, Neighbour, Route, RouteType, RuleAction, State};
+use crate::prefix_map::PrefixMap;
 use crate::reconcile::xdp::{RowView, TargetView};
 
 impl Agent {
@@ -17,7 +18,7 @@ impl Agent {
         let accelerate =
             self.forwarding.as_ref().map_or(&[][..], |forwarding| &forwarding.config().accelerate);
         let shown = |prefix: &IpNet| accelerate.iter().any(|range| range.contains(prefix));
-        let mut prefixes: BTreeSet<IpNet> = kernel.keys().filter(|prefix| shown(prefix)).copied().collect();
+        let mut prefixes: BTreeSet<IpNet> = kernel.keys().filter(|prefix| shown(prefix)).collect();
         prefixes.extend(self.routing.iter().flat_map(|routing| routing.rib.selected_routes().keys()));
         let view = self.forwarding.as_ref().and_then(|f| f.fib().ports.values().next()).map(|port| port.view);
         if let Some(forwarding) = &self.forwarding {
@@ -40,7 +41,7 @@ impl Agent {
     fn route_status(
         &self,
         prefix: IpNet,
-        kernel: &BTreeMap<IpNet, Route>,
+        kernel: &PrefixMap<Route>,
         target: Option<&TargetView>,
     ) -> RouteStatus {
         let state = self.monitor.state();
@@ -52,7 +53,7 @@ impl Agent {
             route.is_some_and(|route| route.protocol == own_protocol && gateways(route) == *next_hops)
         });
         let xdp_agrees = target.is_none_or(|target| {
-            covering(kernel, prefix).map_or(target.pass.is_some(), |route| is_subset(target, route))
+            kernel.longest_cover(&prefix).map_or(target.pass.is_some(), |(_, route)| is_subset(target, route))
         });
         RouteStatus {
             prefix,
@@ -70,8 +71,8 @@ impl Agent {
 
 /// For each prefix the route that the kernel takes when no longer prefix matches: tables in the order
 /// of the first rule that names them, then TOS 0, then the lowest metric, then the first of equals.
-fn winners(state: &State) -> BTreeMap<IpNet, Route> {
-    let mut best: BTreeMap<IpNet, ((usize, u8, u32), Route)> = BTreeMap::new();
+fn winners(state: &State) -> PrefixMap<Route> {
+    let mut best: PrefixMap<((usize, u8, u32), Route)> = PrefixMap::new();
     let rank = |family: Family, table: u32| {
         state
             .rules
@@ -92,19 +93,7 @@ fn winners(state: &State) -> BTreeMap<IpNet, Route> {
             }
         }
     }
-    best.into_iter().map(|(prefix, (_, route))| (prefix, route)).collect()
-}
-
-/// The route to the prefix itself or to the longest one around it.
-fn covering(kernel: &BTreeMap<IpNet, Route>, prefix: IpNet) -> Option<&Route> {
-    let mut around = Some(prefix);
-    while let Some(candidate) = around {
-        if let Some(route) = kernel.get(&candidate) {
-            return Some(route);
-        }
-        around = candidate.supernet();
-    }
-    None
+    best.iter().map(|(prefix, (_, route))| (prefix, route.clone())).collect()
 }
 
 /// XDP leaves the prefix to the kernel, or uses some of the kernel's next hops and no others.
@@ -241,8 +230,8 @@ mod tests {
         let cases =
             [("10.1.2.3/32", Some("192.0.2.2")), ("10.2.2.3/32", Some("192.0.2.1")), ("2001:db8::/64", None)];
         for (prefix, expected) in cases {
-            let found =
-                covering(&winners, prefix.parse().unwrap()).map(|route| gateways(route)[0].to_string());
+            let found = winners.longest_cover(&prefix.parse().unwrap());
+            let found = found.map(|(_, route)| gateways(route)[0].to_string());
             assert_eq!(found.as_deref(), expected, "{prefix}");
         }
     }

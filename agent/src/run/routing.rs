@@ -124,11 +124,11 @@ impl Routing {
 
     /// Takes in what the kernel changed.
     pub fn kernel_changed(&mut self, state: &State, delta: &Delta) {
-        if delta.full || !delta.interfaces.is_empty() {
+        let all = delta.full || !delta.interfaces.is_empty();
+        if all {
             let changed = self.rib.set_own(own(state));
             self.want(&changed);
         }
-        let all = delta.full || !delta.interfaces.is_empty();
         let concerned = self.rib.next_hops().filter(|hop| all || covered(delta, *hop)).collect();
         self.look_for(concerned, state);
         self.reconciler.on_kernel_changed(state, delta);

@@ -14,7 +14,7 @@ pub trait Address: Copy + Ord + Debug {
     /// All bits 0.
     const ZERO: Self;
     /// A prefix as a number.
-    type Key: Key;
+    type Key: Key<Bits = Self>;
 
     /// `count` bits (1 to 63) from the bit `at` on, as a number.
     fn bits(self, at: u8, count: u8) -> u64;
@@ -36,14 +36,10 @@ pub trait Address: Copy + Ord + Debug {
     fn span(self, last: Self) -> u8;
     /// The prefix of this length that begins here.
     fn prefix(self, length: u8) -> Option<IpNet>;
-    /// The same as a number.
-    fn key(self, length: u8) -> Self::Key;
-    /// What [`Self::key`] was made of.
-    fn of_key(key: Self::Key) -> (Self, u8);
 }
 
 macro_rules! address {
-    ($type:ty, $key:ty, $net:expr, $to_key:expr, $of_key:expr) => {
+    ($type:ty, $key:ty, $net:expr) => {
         #[expect(
             clippy::cast_possible_truncation,
             reason = "counts of bits are at most 128, values fit their bits"
@@ -95,32 +91,14 @@ macro_rules! address {
             fn prefix(self, length: u8) -> Option<IpNet> {
                 $net(self, length)
             }
-
-            fn key(self, length: u8) -> $key {
-                $to_key(self, length)
-            }
-
-            fn of_key(key: $key) -> (Self, u8) {
-                $of_key(key)
-            }
         }
     };
 }
 
-address!(
-    u32,
-    u64,
-    |bits, length| Ipv4Net::new(Ipv4Addr::from_bits(bits), length).ok().map(IpNet::V4),
-    |bits: u32, length: u8| u64::from(bits) << 8 | u64::from(length),
-    |key: u64| ((key >> 8) as u32, key as u8)
-);
-address!(
-    u128,
-    (u128, u8),
-    |bits, length| Ipv6Net::new(Ipv6Addr::from_bits(bits), length).ok().map(IpNet::V6),
-    |bits, length| (bits, length),
-    |key| key
-);
+address!(u32, u64, |bits, length| Ipv4Net::new(Ipv4Addr::from_bits(bits), length).ok().map(IpNet::V4));
+address!(u128, (u128, u8), |bits, length| Ipv6Net::new(Ipv6Addr::from_bits(bits), length)
+    .ok()
+    .map(IpNet::V6));
 
 /// The fewest prefixes that make up the addresses from `first` to `last`.
 pub fn prefixes_of<A: Address>(first: A, last: A) -> Vec<(A, u8)> {
@@ -150,16 +128,6 @@ mod tests {
         assert_eq!(0x0a01_0203_u32.last(32), 0x0a01_0203);
         assert_eq!(0u32.common(0), 32);
         assert_eq!(1u128.common(0), 127);
-    }
-
-    #[test]
-    fn keys_are_prefixes_in_order() {
-        assert!(
-            0x0a00_0000_u32.key(8) < 0x0a00_0000_u32.key(9)
-                && 0x0a00_0000_u32.key(9) < 0x0a80_0000_u32.key(9)
-        );
-        assert_eq!(u32::of_key(0x0a80_0000_u32.key(9)), (0x0a80_0000, 9));
-        assert_eq!(u128::of_key(7_u128.key(128)), (7, 128));
     }
 
     #[test]

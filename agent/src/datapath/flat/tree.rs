@@ -10,6 +10,7 @@ use super::node;
 use super::space::{Full, Space};
 use super::walk::{blocks, length_of, pieces};
 use crate::prefix_map::chunks::Chunks;
+use crate::prefix_map::key::Key as _;
 
 /// After so many edits and as many as there are prefixes the nodes are built anew: they were shaped for
 /// other prefixes.
@@ -50,7 +51,7 @@ impl<A: Address> Tree<A> {
 
     /// The prefixes.
     pub fn prefixes(&self) -> impl Iterator<Item = Entry<A>> {
-        self.prefixes.iter().map(|(key, target)| (A::of_key(key), *target))
+        self.prefixes.iter().map(|(key, target)| ((key.address(), key.length()), *target))
     }
 
     /// Sets a prefix (`None`: removes it) and brings the nodes in step.
@@ -117,7 +118,7 @@ impl<A: Address> Tree<A> {
     }
 
     fn note(&mut self, (address, length): (A, u8), target: Option<TargetId>) -> Option<TargetId> {
-        let key = address.key(length);
+        let key = A::Key::of(address, length);
         match target {
             Some(target) => self.prefixes.insert(key, target),
             None => self.prefixes.remove(key),
@@ -126,14 +127,16 @@ impl<A: Address> Tree<A> {
 
     /// The answer of the longest prefix that covers all of this one.
     fn cover(&self, (address, length): (A, u8)) -> Slot {
-        let found = self.prefixes.cover(address.first(length).key(length));
+        let found = self.prefixes.cover(A::Key::of(address.first(length), length));
         found.map_or(Slot::MISS, |(_, target)| Slot::leaf(*target))
     }
 
     /// The prefixes in a region that are longer than it.
     fn inside(&self, region: Region<A>) -> impl Iterator<Item = Entry<A>> + '_ {
-        let (first, last) = (region.base.key(region.length), region.base.last(region.length).key(A::BITS));
-        let within = self.prefixes.range(first, last).map(|(key, target)| (A::of_key(key), *target));
+        let first = A::Key::of(region.base, region.length);
+        let last = A::Key::of(region.base.last(region.length), A::BITS);
+        let within =
+            self.prefixes.range(first, last).map(|(key, target)| ((key.address(), key.length()), *target));
         within.filter(move |((_, length), _)| *length > region.length)
     }
 

@@ -1,12 +1,8 @@
 //! What single changes do to the compiled table.
 
-use std::fmt::Write as _;
-use std::time::{Duration, Instant};
-
-use super::lookup;
 use crate::fib::compile::{Compiler, FibDelta};
 use crate::fib::model::CompileConfig;
-use crate::netlink::model::{Delta, State};
+use crate::netlink::model::Delta;
 use crate::netlink::text::{DEFAULT_RULES, state};
 
 const LINKS: &str = "
@@ -85,37 +81,4 @@ fn pods_that_come_and_go_are_no_full_compile() {
         compiler.update(&after, &Delta { interfaces: [3].into(), ..Delta::default() }).full,
         "a managed port does"
     );
-}
-
-fn large(routes: u32) -> State {
-    let mut text = format!("{LINKS}{DEFAULT_RULES}");
-    for i in 0..routes {
-        let (a, b, c) = (i >> 10, (i >> 2) & 255, (i & 3) * 64);
-        writeln!(text, "route 10.{a}.{b}.{c}/26 via 1.1.1.{} dev 2", i % 16 + 1).expect("a string takes it");
-    }
-    state(&text)
-}
-
-/// Run with `--release -- --ignored` to see the times.
-#[test]
-#[ignore = "prints times, which only mean something in a release build"]
-fn speed() {
-    let mut state = large(10_000);
-    let mut compiler = compiler();
-    let started = Instant::now();
-    compiler.update(&state, &Delta::full());
-    println!("full compile of 10,000 routes: {:?}", started.elapsed());
-
-    let prefix = "10.5.5.64/26".parse().expect("a prefix");
-    let mut total = Duration::ZERO;
-    for round in 0_u32..1000 {
-        let key = state.routes.to(254, prefix).next().expect("a route").key();
-        state.routes.edit(key, |routes| routes[0].mtu = Some(1000 + round % 400));
-        let started = Instant::now();
-        let changes = compiler.update(&state, &prefix_delta("10.5.5.64/26"));
-        total += started.elapsed();
-        assert_eq!(changes.prefixes.len(), 1);
-    }
-    println!("one prefix: {:?}", total / 1000);
-    assert!(lookup(compiler.fib(), 2, "10.5.5.65".parse().expect("an address")).is_some());
 }

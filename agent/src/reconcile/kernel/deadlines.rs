@@ -20,11 +20,11 @@ struct Due {
 
 impl Deadlines {
     /// Prefixes are due at a time that none of them was due at before.
-    pub fn add(&mut self, at: Instant, prefixes: &mut Vec<IpNet>) {
+    pub fn add(&mut self, at: Instant, prefixes: Vec<IpNet>) {
         if !prefixes.is_empty() {
             let due = self.0.entry(at).or_default();
             due.added += prefixes.len();
-            due.prefixes.append(prefixes);
+            due.prefixes.extend(prefixes);
         }
     }
 
@@ -43,7 +43,7 @@ impl Deadlines {
             }
         }
         if let Some(after) = after {
-            self.add(after, &mut vec![prefix]);
+            self.add(after, vec![prefix]);
         }
     }
 
@@ -85,7 +85,7 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let mut deadlines = Deadlines::default();
-        deadlines.add(now, &mut vec![a, b, c]);
+        deadlines.add(now, vec![a, b, c]);
         deadlines.change(a, Some(now), None);
         deadlines.change(b, Some(now), Some(later));
         assert_eq!(deadlines.next(|prefix| (*prefix == c).then_some(now)), Some(now));
@@ -102,7 +102,7 @@ mod tests {
         let [a, b, c] = prefixes();
         let now = Instant::now();
         let mut deadlines = Deadlines::default();
-        deadlines.add(now, &mut vec![a, b, c]);
+        deadlines.add(now, vec![a, b, c]);
         let due = |prefix: &IpNet| (*prefix != c).then_some(now);
         assert_eq!(deadlines.next(due), Some(now), "c has moved");
         deadlines.change(b, Some(now), None);

@@ -82,15 +82,7 @@ impl MemoryKernel {
             let Some(ifindex) = self.interface_of(*gateway) else {
                 return Err(refusal(route.prefix, Errno::ENETUNREACH));
             };
-            next_hops.push(RouteNextHop {
-                ifindex,
-                gateway: Some(*gateway),
-                weight: 1,
-                on_link: false,
-                dead: false,
-                link_down: false,
-                encapsulated: false,
-            });
+            next_hops.push(RouteNextHop::new(ifindex, Some(*gateway)));
         }
         let new = plain_route(route, next_hops);
         let list = self.routes.entry(new.key()).or_default();
@@ -176,17 +168,7 @@ fn plain_route(route: &OwnRoute, next_hops: Vec<RouteNextHop>) -> Route {
         prefix: route.prefix,
         tos: 0,
         metric: route.metric,
-        body: Arc::new(RouteBody {
-            protocol: route.protocol,
-            kind: RouteType::Unicast,
-            scope: 0,
-            next_hops,
-            nexthop_id: None,
-            mtu: None,
-            preferred_source: None,
-            source_prefix: None,
-            unsupported: false,
-        }),
+        body: Arc::new(RouteBody::new(route.protocol, RouteType::Unicast, next_hops)),
     }
 }
 
